@@ -1,0 +1,96 @@
+# Every target sets up what it needs in a local .venv; a machine needs Python >= 3.11 with venv, a C linker and cargo.
+# `make help` lists the targets. CI calls the same ones (see .ci/run).
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/sh
+
+# The first of these that is Python 3.11 or newer; name another with `make PYTHON=...`.
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; exit; }; done; echo python3)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/.stamps
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# `make build PROFILE=dev` compiles faster and checks more; what is measured and shipped is `release`.
+PROFILE ?= release
+# More for pytest: `make test ARGS="-k join -x"`.
+ARGS ?=
+
+export CARGO_TERM_PROGRESS_WHEN ?= never
+# The interpreter that PyO3 is built for: set for every cargo command, so that none rebuilds what another has built.
+export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
+
+# rustup looks for its toolchains in $HOME. Where that is another folder than usual (CI with an empty home), look
+# beside the cargo that was found.
+CARGO_BIN := $(dir $(shell command -v cargo))
+ifeq ($(RUSTUP_HOME)$(wildcard $(HOME)/.rustup),)
+ifneq ($(wildcard $(CARGO_BIN)../../.rustup/settings.toml),)
+export RUSTUP_HOME := $(abspath $(CARGO_BIN)../../.rustup)
+endif
+endif
+
+RUST_SOURCES := $(shell find rust .cargo -type f \( -name '*.rs' -o -name '*.toml' \)) Cargo.toml Cargo.lock
+PYTHON_SOURCES := $(wildcard python/cano tests examples benches/python tools)
+
+.PHONY: help demo test build lint format typecheck bench docs wheels clean
+help: ## list these targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1@\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F@ '{ printf "%-18s %s\n", $$1, $$2 }'
+
+demo: build $(STAMPS)/demo ## survey the standard library's source with a split over every file
+	$(BIN)/python examples/survey/main.py $(ARGS)
+
+test: build $(STAMPS)/test ## run the Rust and the Python tests (ARGS= goes to pytest)
+	cargo test --quiet --package cano-engine
+	$(BIN)/python -m pytest $(ARGS)
+
+build: $(STAMPS)/build-$(PROFILE) ## build the native engine and install cano, editable, into .venv
+
+lint: $(STAMPS)/lint $(STAMPS)/venv ## ruff, rustfmt and clippy, warnings as errors
+	$(BIN)/ruff check $(PYTHON_SOURCES)
+	$(BIN)/ruff format --check $(PYTHON_SOURCES)
+	cargo fmt --all -- --check
+	cargo clippy --quiet --workspace --all-targets --locked -- -D warnings
+
+format: $(STAMPS)/lint ## let ruff and rustfmt rewrite what they can
+	$(BIN)/ruff check --fix $(PYTHON_SOURCES)
+	$(BIN)/ruff format $(PYTHON_SOURCES)
+	cargo fmt --all
+
+typecheck: build $(STAMPS)/test ## mypy and pyright, both strict
+	$(BIN)/mypy
+	$(BIN)/pyright --warnings
+
+bench: build $(STAMPS)/test $(STAMPS)/bench ## run the benchmarks, both engines beside plain asyncio
+	$(BIN)/python -m pytest benches/python $(ARGS)
+
+docs: build $(STAMPS)/docs ## build the documentation into site/, warnings as errors
+	$(BIN)/mkdocs build --strict
+
+wheels: $(STAMPS)/maturin ## build a wheel and the source distribution into dist/
+	$(BIN)/maturin build --release --locked --out dist --interpreter $(BIN)/python
+	$(BIN)/maturin sdist --out dist
+
+clean: ## remove everything that these targets made
+	rm -rf $(VENV) target dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks
+	find python -name '*.so' -delete
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# One stamp per thing that is set up: a target costs nothing when nothing changed.
+$(STAMPS)/venv: tools/check-machine.sh
+	@tools/check-machine.sh "$(PYTHON)"
+	$(PYTHON) -m venv $(VENV)
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/maturin: $(STAMPS)/venv pyproject.toml
+	$(PIP) install "maturin>=1.9.4,<2"
+	@touch $@
+
+$(STAMPS)/demo $(STAMPS)/test $(STAMPS)/lint $(STAMPS)/docs $(STAMPS)/bench: $(STAMPS)/venv pyproject.toml tools/extra.py
+	$(BIN)/python tools/extra.py $(@F) > $@.txt
+	$(PIP) install --requirement $@.txt
+	@touch $@
+
+$(STAMPS)/build-$(PROFILE): $(STAMPS)/maturin $(RUST_SOURCES)
+	$(BIN)/maturin develop --quiet --profile $(PROFILE)
+	@rm -f $(STAMPS)/build-* && touch $@
