@@ -91,6 +91,13 @@ $(STAMPS)/demo $(STAMPS)/test $(STAMPS)/lint $(STAMPS)/docs $(STAMPS)/bench: $(S
 	$(PIP) install --requirement $@.txt
 	@touch $@
 
-$(STAMPS)/build-$(PROFILE): $(STAMPS)/maturin $(RUST_SOURCES)
-	$(BIN)/maturin develop --quiet --profile $(PROFILE)
+# The package's metadata and the link to python/ are installed once per change of pyproject.toml (the log hides a line of
+# chatter per optional dependency); after that only the native module is rebuilt. maturin puts the new file in place of
+# the old one in one step, so a process that runs the old one is left alone.
+$(STAMPS)/installed: $(STAMPS)/maturin
+	@$(BIN)/maturin develop --profile $(PROFILE) > $@.log 2>&1 || { cat $@.log; exit 1; }
+	@touch $@
+
+$(STAMPS)/build-$(PROFILE): $(STAMPS)/installed $(RUST_SOURCES)
+	$(BIN)/maturin develop --quiet --skip-install --profile $(PROFILE)
 	@rm -f $(STAMPS)/build-* && touch $@
