@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
 
 import pytest
 
@@ -57,11 +56,6 @@ def model(rule: j.JoinRule, total: int | None, ok: int, bad: int, *, deadline: b
     else:
         fails = bad > total - rule.need
     return "fail" if fails else "wait"
-
-
-def outcomes(longest: int) -> Iterator[tuple[bool, ...]]:
-    for length in range(longest + 1):
-        yield from itertools.product((True, False), repeat=length)
 
 
 def check_counts(machine: s.SplitMachine) -> None:
@@ -359,7 +353,7 @@ def test_an_answer_that_is_none_is_refused(answer: int) -> None:
     assert facts(machine) == before
 
 
-# ---- retries ----------------------------------------------------------------------------------------------------------
+# ---- retries ----
 
 
 def test_fixed_and_none_count_retries() -> None:
@@ -378,7 +372,12 @@ def test_exponential_grows_to_its_ceiling_and_never_leaves_it() -> None:
             assert 0.0 <= delay <= 30.0
             assert math.isfinite(delay)
     assert policy.delay(10**6, 0.0, -1.0) == 27.0
-    assert RetryPolicy.exponential(10**6, 0.0, 2.0, 30.0, 0.1).delay(10**6, 0.0, 1.0) == 0.0
+    assert (
+        RetryPolicy.exponential(10**6, base=0.0, factor=2.0, max_delay=30.0, jitter=0.1).delay(
+            10**6, 0.0, 1.0
+        )
+        == 0.0
+    )
 
 
 def test_no_attempt_starts_after_max_elapsed() -> None:
@@ -387,7 +386,7 @@ def test_no_attempt_starts_after_max_elapsed() -> None:
     assert policy.delay(2, 2.5, 0.0) is None
 
 
-# ---- the run ----------------------------------------------------------------------------------------------------------
+# ---- the run ----
 
 PLAN = m.Plan(
     [

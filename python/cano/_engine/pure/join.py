@@ -1,7 +1,8 @@
 """When a split is decided: counts of completed branches in, a verdict out.
 
-The mirror of ``rust/cano-engine/src/join.rs``; both files state the same table (contract, section 4). The rules are
-turned into three bounds when the number of branches is known, so that a completion costs an increment and two compares:
+The mirror of ``rust/cano-engine/src/join.rs``; both files state the same table (contract, section 4). The
+rules are turned into three bounds when the number of branches is known, so that a completion costs an
+increment and two compares:
 
 ======================  ============  =======================  ===========
 strategy                ``ok_bound``  ``bad_bound``            ``end_bound``
@@ -15,8 +16,8 @@ PartialTimeout          --            --                       N
 Custom                  0 (ASK)       0 (ASK)                  --
 ======================  ============  =======================  ===========
 
-``--`` is a bound that no count reaches. While the number of branches is unknown (a lazy source), every bound that
-contains N is such a bound too.
+``--`` is a bound that no count reaches. While the number of branches is unknown (a lazy source), every bound
+that contains N is such a bound too.
 """
 
 from __future__ import annotations
@@ -103,8 +104,8 @@ def percentage_need(share: float, total: int) -> int:
         total: The number of branches.
 
     Returns:
-        The smallest count that is at least ``share * total``. Differences below 1e-9 are rounding of the product and
-        ignored: 0.07 of 100 is 7, though ``0.07 * 100`` is a little more.
+        The smallest count that is at least ``share * total``. Differences below 1e-9 are rounding of the
+        product and ignored: 0.07 of 100 is 7, though ``0.07 * 100`` is a little more.
     """
     return max(0, ceil(share * total - 1e-9))
 
@@ -119,7 +120,8 @@ class Join:
         ok: Branches that succeeded.
         bad: Branches that failed for good.
         total: The number of branches, ``None`` until a lazy source is exhausted.
-        ok_bound, bad_bound, end_bound: The table of this module; reaching one of them means that `verdict` is not WAIT.
+        ok_bound, bad_bound, end_bound: The table of this module; reaching one of them means that `verdict`
+            is not WAIT.
     """
 
     __slots__ = ("bad", "bad_bound", "end_bound", "ok", "ok_bound", "rule", "total")
@@ -222,7 +224,7 @@ class Join:
         return self.verdict()
 
     def deadline(self) -> int:
-        """Return the verdict at the deadline, never WAIT or ASK: PARTIAL_TIMEOUT counts, the others have failed."""
+        """Return the verdict at the deadline: PARTIAL_TIMEOUT counts, the others have failed."""
         return self._at_the_end()
 
     def answer(self, verdict: int) -> int:
@@ -232,6 +234,6 @@ class Join:
         return verdict
 
     def progress(self) -> tuple[int, int, int | None, int | None]:
-        """Return (succeeded, failed, pending, total); the last two are ``None`` while the source is not exhausted."""
+        """Return (succeeded, failed, pending, total); the last two are ``None`` while N is not known."""
         total = self.total
         return self.ok, self.bad, None if total is None else total - self.ok - self.bad, total

@@ -1,7 +1,8 @@
-"""The run as a state machine over an interned plan (mirror of ``rust/cano-engine/src/machine.rs`` and ``plan.rs``).
+"""The run as a state machine over an interned plan.
 
-States are small ints, the indices of the plan. An event goes in, one action comes out; what belongs to the action is in
-the machine's attributes, because a tuple per transition would cost more than the transition.
+The mirror of ``rust/cano-engine/src/machine.rs`` and ``plan.rs``. States are small ints, the indices of the
+plan. An event goes in, one action comes out; what belongs to the action is in the machine's attributes, because
+a tuple per transition would cost more than the transition.
 
 Phases, and the events that are legal in each (all others raise `MachineError` and change nothing)::
 
@@ -17,11 +18,13 @@ An exit state is looked for before a handler is, the initial state included.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Container, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from .error import MachineError
 from .policy import NO_RETRY, RetryPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Sequence
 
 __all__ = [
     "BACKING_OFF",
@@ -92,7 +95,7 @@ class StatePlan:
         kind: ``KIND_EXIT``, ``KIND_TASK``, ``KIND_SPLIT`` or ``KIND_MISSING``.
         next: The states that may follow, ``None`` where nothing is declared.
         join_state: Where a registered split goes on, -1 elsewhere.
-        retry: The policy of the state's task. The retries of a split belong to its branches, not to the state.
+        retry: The policy of the state's task. The retries of a split belong to its branches.
     """
 
     __slots__ = ("join_state", "kind", "next", "retry")
@@ -101,7 +104,7 @@ class StatePlan:
         self,
         kind: int,
         *,
-        next: Container[int] | None = None,
+        next: Container[int] | None = None,  # noqa: A002  (the word that users write)
         join_state: int = -1,
         retry: RetryPolicy = NO_RETRY,
     ) -> None:
@@ -134,7 +137,8 @@ class RunMachine:
     Attributes (all to be read only):
         phase: The phase, one of the constants of this module.
         state: The state the last action is about; with ``FAILED_UNDECLARED`` the state that was left.
-        next_state: With ``FAILED_UNDECLARED`` and ``FAILED_TOO_MANY_TRANSITIONS`` the state that was refused, else -1.
+        next_state: With ``FAILED_UNDECLARED`` and ``FAILED_TOO_MANY_TRANSITIONS`` the state that was refused,
+            else -1.
         attempt: Which attempt of the state's task runs or comes next, from 1.
         delay: With ``BACK_OFF``: seconds until then.
         failure: With ``FAIL``: why, one of the ``FAILED_`` constants; else 0.
@@ -213,7 +217,7 @@ class RunMachine:
         return TASK
 
     def fan_out(self, join_state: int) -> int:
-        """Take in that the state's task has answered with a split that goes on at ``join_state``; return ``SPLIT``."""
+        """Take in that the state's task has answered with a split; return ``SPLIT``."""
         if self.phase != RUNNING:
             raise self._refuse("fan_out")
         self._check_state("fan_out", join_state)
@@ -228,7 +232,7 @@ class RunMachine:
         return self._advance(self._join_state)
 
     def join_failed(self) -> int:
-        """Take in that the split has failed; return ``FAIL``. A failed join is not retried: its branches were."""
+        """Take in that the split has failed; return ``FAIL``: a join is not retried, its branches were."""
         if self.phase != SPLITTING:
             raise self._refuse("join_failed")
         return self._fail(FAILED_JOIN)

@@ -59,13 +59,14 @@ class RetryPolicy:
     def exponential(
         cls,
         retries: int,
+        *,
         base: float,
         factor: float,
         max_delay: float,
         jitter: float,
         max_elapsed: float | None = None,
     ) -> RetryPolicy:
-        """Return a policy whose delays grow by ``factor`` from ``base`` to ``max_delay`` seconds, with jitter."""
+        """Return a policy whose delays grow from ``base`` to ``max_delay`` seconds, with jitter."""
         return cls(
             EXPONENTIAL,
             retries=retries,
@@ -80,13 +81,13 @@ class RetryPolicy:
         """Return how long to wait before the next attempt.
 
         Args:
-            failed_attempts: How many attempts have failed so far, the one that asks included (1 before the first retry).
+            failed_attempts: How many attempts have failed so far (1 before the first retry).
             elapsed: Seconds since the first attempt began.
             unit: The caller's randomness, in [-1, 1]; 0 means no jitter.
 
         Returns:
-            Seconds, or ``None`` when no attempt is left: the retries are used up, or the next attempt would begin later
-            than ``max_elapsed``.
+            Seconds, or ``None`` when no attempt is left: the retries are used up, or the next attempt would
+            begin later than ``max_elapsed``.
         """
         if failed_attempts > self.retries or self.kind == NEVER:
             return None

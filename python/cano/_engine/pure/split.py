@@ -1,7 +1,8 @@
-"""The split as a state machine: who may start, and what a completion means (mirror of ``rust/cano-engine/src/split.rs``).
+"""The split as a state machine: who may start, and what a completion means.
 
-No clock, no tasks: the driver reports events and does what the answers say. The machine is the only place that knows
-the bulkhead, the retry queue, hedging and the decision; it holds indices and counts, the driver holds the values.
+The mirror of ``rust/cano-engine/src/split.rs``. No clock, no tasks: the driver reports events and does what
+the answers say. The machine is the only place that knows the bulkhead, the retry queue, hedging and the
+decision; it holds indices and counts, the driver holds the values.
 
 Phases, and the events that are legal in each (all others raise `MachineError` and change nothing)::
 
@@ -82,7 +83,7 @@ class SplitMachine:
             rule: What decides the split.
             total: The number of branches, ``None`` for a lazy source that cannot say.
             bulkhead: How many branches may be live at once, ``None`` for any number.
-            hedged: Whether each branch after the first waits for the failure or the slowness of the one before.
+            hedged: Whether each branch after the first waits until the one before has failed or is slow.
         """
         self.phase = NEW
         self.join = Join(rule, total)
@@ -93,14 +94,14 @@ class SplitMachine:
         self.bad_order: list[int] = []
         self.timed_out = False
         self._bulkhead = UNBOUNDED if bulkhead is None else bulkhead
-        # No permits outside OPEN: one compare says both "the bulkhead is full" and "nothing may start any more".
+        # No permits outside OPEN: one compare says "the bulkhead is full" and "nothing may start any more".
         self._permits = 0
         self._hedged = hedged
         # Fresh indices end here: at N, or with hedging at the next branch whose turn has not come.
         self._fresh_end = 0
         self._again: deque[int] = deque()
 
-    # ---- what may start -------------------------------------------------------------------------------------------
+    # ---- what may start ----
 
     def next_again(self) -> int:
         """Return the index of a branch whose retry is due and take a permit for it, or -1.
@@ -114,10 +115,10 @@ class SplitMachine:
         return -1
 
     def next_start(self) -> int:
-        """Return the index of a branch that is to be started for the first time and take a permit for it, or -1.
+        """Return the index of a branch that is to begin and take a permit for it, or -1.
 
-        -1 means that nothing may start now: no permit is free, a retry goes first, the hedge delay has not passed,
-        every branch has been started, or the split is decided.
+        -1 means that nothing may begin now: no permit is free, a retry goes first, the hedge delay has not
+        passed, every branch has begun, or the split is decided.
         """
         index = self.drawn
         if index >= self._fresh_end or self.live >= self._permits or self._again:
@@ -128,7 +129,7 @@ class SplitMachine:
             self._fresh_end = index + 1
         return index
 
-    # ---- events ---------------------------------------------------------------------------------------------------
+    # ---- events ----
 
     def opening(self) -> int:
         """Open the split and return the verdict on its numbers alone (a split of nothing is decided here)."""
@@ -172,7 +173,7 @@ class SplitMachine:
         self.retrying += 1
 
     def retry_due(self, index: int) -> None:
-        """Take in that the back-off of a branch is over: it queues for a permit, before those that never started."""
+        """Take in that a branch's back-off is over: it queues for a permit, before those not begun."""
         if self.phase != OPEN or not 0 <= index < self.drawn or self.retrying <= len(self._again):
             raise self._refuse("retry_due", index)
         self._again.append(index)
@@ -186,7 +187,7 @@ class SplitMachine:
     def withdraw(self, index: int) -> None:
         """Take back the newest fresh branch: its item does not exist (yet), or came after the decision.
 
-        Legal until the driver has reported anything else about it. In OPEN the same index is handed out again.
+        Legal until the driver has reported anything else about it. In OPEN the index is handed out again.
         """
         if self.phase in (NEW, ASKING) or index != self.drawn - 1 or not self.live:
             raise self._refuse("withdraw", index)
@@ -216,7 +217,7 @@ class SplitMachine:
     def answer(self, verdict: int) -> int:
         """Take in what the user's function answered to ASK; return the verdict.
 
-        WAIT with nothing pending is FAIL. A driver whose function may have stopped the run looks at `phase` first.
+        WAIT with nothing pending is FAIL. A function that may have stopped the run: look at `phase` first.
 
         Raises:
             MachineError: Nothing was asked, or the answer is not WAIT, PROCEED or FAIL.
@@ -238,7 +239,7 @@ class SplitMachine:
             raise self._refuse("dropped", index)
         self.live -= 1
 
-    # ---- what a driver may look at --------------------------------------------------------------------------------
+    # ---- what a driver may look at ----
 
     @property
     def total(self) -> int | None:
@@ -266,7 +267,7 @@ class SplitMachine:
         """Return whether `next_again` or `next_start` would hand out a branch now."""
         return self.live < self._permits and (bool(self._again) or self.drawn < self._fresh_end)
 
-    # ---- inside ---------------------------------------------------------------------------------------------------
+    # ---- inside ----
 
     def _let_start(self) -> None:
         """Move the end of the fresh indices: by one branch with hedging, to N without."""
