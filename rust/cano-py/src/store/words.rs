@@ -22,7 +22,7 @@ pub(super) fn plain_string<'py>(key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, 
 /// How messages name the type of a refused argument.
 pub(super) fn type_name(value: &Bound<'_, PyAny>) -> PyResult<String> {
     static TYPE_NAME: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    TYPE_NAME.import(value.py(), "cano.errors", "type_name")?.call1((value.get_type(),))?.extract()
+    TYPE_NAME.import(value.py(), "cano._naming", "type_name")?.call1((value.get_type(),))?.extract()
 }
 
 /// The keys, not the values: those may be huge, or nothing that belongs into a log.
@@ -32,7 +32,7 @@ pub(super) fn describe_keys(keys: &Bound<'_, PyList>) -> PyResult<String> {
     let count = keys.len();
     let mut text = format!("{count} key{}", if count == 1 { "" } else { "s" });
     for (index, key) in keys.iter().take(SHOWN).enumerate() {
-        let key: String = SHORTEN.import(keys.py(), "cano.errors", "shorten")?.call1((key, 40))?.extract()?;
+        let key: String = SHORTEN.import(keys.py(), "cano._naming", "shorten")?.call1((key, 40))?.extract()?;
         text.push_str(if index == 0 { ": " } else { ", " });
         text.push_str(&key);
     }
