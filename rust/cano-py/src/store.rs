@@ -165,9 +165,7 @@ impl MemoryStore {
             (None, Given::Nothing) => return Err(key_not_found(&key)),
         };
         match r#type {
-            Given::Value(wanted) if !types::is_of_type(&value, &wanted)? => {
-                Err(type_mismatch(&key, &wanted, &value))
-            }
+            Given::Value(wanted) if !types::is_of_type(&value, &wanted)? => Err(type_mismatch(&key, &wanted, &value)),
             _ => Ok(value),
         }
     }
@@ -307,13 +305,10 @@ impl MemoryStore {
             return Err(PyTypeError::new_err(format!("a scope's prefix must be a string; got {came}")));
         }
         if prefix.is_empty()? {
-            return Err(PyValueError::new_err(
-                "a scope's prefix must not be empty; use the store itself instead",
-            ));
+            return Err(PyValueError::new_err("a scope's prefix must not be empty; use the store itself instead"));
         }
         let prefix = self.key(prefix)?.add("/")?.cast_into()?.unbind();
-        let base =
-            Self { values: self.values.clone_ref(py), lock: Arc::clone(&self.lock), prefix: Some(prefix) };
+        let base = Self { values: self.values.clone_ref(py), lock: Arc::clone(&self.lock), prefix: Some(prefix) };
         Bound::new(py, PyClassInitializer::from(base).add_subclass(ScopedStore))
     }
 

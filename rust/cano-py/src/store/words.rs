@@ -63,11 +63,7 @@ pub(super) fn key_not_found(key: &Bound<'_, PyString>) -> PyErr {
 }
 
 #[cold]
-pub(super) fn type_mismatch(
-    key: &Bound<'_, PyString>,
-    expected: &Bound<'_, PyAny>,
-    value: &Bound<'_, PyAny>,
-) -> PyErr {
+pub(super) fn type_mismatch(key: &Bound<'_, PyString>, expected: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyErr {
     static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     match CLASS.import(key.py(), "cano.errors", "TypeMismatchError") {
         Ok(class) => {
