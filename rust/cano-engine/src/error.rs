@@ -49,30 +49,18 @@ pub enum MachineError {
 impl fmt::Display for MachineError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::Split {
-                event,
-                phase,
-                branch: Some(branch),
-            } => {
+            Self::Split { event, phase, branch: Some(branch) } => {
                 write!(f, "{event:?} of branch {branch} is illegal in phase {phase:?}")
             }
-            Self::Split {
-                event,
-                phase,
-                branch: None,
-            } => write!(f, "{event:?} is illegal in phase {phase:?}"),
+            Self::Split { event, phase, branch: None } => {
+                write!(f, "{event:?} is illegal in phase {phase:?}")
+            }
             Self::Run { event, phase } => write!(f, "{event:?} is illegal in phase {phase:?}"),
             Self::UnknownState { event, state, states } => {
-                write!(
-                    f,
-                    "{event:?} expects one of the plan's {states} states, got number {state}"
-                )
+                write!(f, "{event:?} expects one of the plan's {states} states, got number {state}")
             }
             Self::Total { total, ended } => {
-                write!(
-                    f,
-                    "{ended} branches have ended, so the source cannot have had {total}"
-                )
+                write!(f, "{ended} branches have ended, so the source cannot have had {total}")
             }
             Self::NotAnAnswer => f.write_str("expected the answer Wait, Proceed or Fail, got Ask"),
         }

@@ -50,11 +50,7 @@ pub struct JoinRule {
 impl JoinRule {
     /// A rule with `fail_fast` and no minimum of successes.
     pub const fn new(strategy: Strategy) -> Self {
-        Self {
-            strategy,
-            fail_fast: true,
-            min_successes: 0,
-        }
+        Self { strategy, fail_fast: true, min_successes: 0 }
     }
 }
 
@@ -143,9 +139,7 @@ impl Join {
     fn set_total(&mut self, total: Option<u32>) {
         // With more wanted than there are, the join fails before a branch has ended: bound 0.
         let too_many_failed = |n: u32| {
-            total.map_or(UNBOUNDED, |all| {
-                all.checked_sub(n).map_or(0, |rest| rest.saturating_add(1))
-            })
+            total.map_or(UNBOUNDED, |all| all.checked_sub(n).map_or(0, |rest| rest.saturating_add(1)))
         };
         let all = total.unwrap_or(UNBOUNDED);
         let (ok, bad, end) = match self.rule.strategy {

@@ -196,24 +196,14 @@ impl RunMachine {
     pub fn failed(&mut self, retryable: bool, elapsed: f64, unit: f64) -> Result<Action, MachineError> {
         self.expect(RunPhase::Running, RunEvent::Failed)?;
         let policy = &self.plan.states()[self.state as usize].retry;
-        let delay = if retryable {
-            policy.delay(self.attempt, elapsed, unit)
-        } else {
-            None
-        };
+        let delay = if retryable { policy.delay(self.attempt, elapsed, unit) } else { None };
         Ok(match delay {
             Some(delay) => {
                 self.phase = RunPhase::BackingOff;
                 self.attempt += 1;
-                Action::BackOff {
-                    delay,
-                    attempt: self.attempt,
-                }
+                Action::BackOff { delay, attempt: self.attempt }
             }
-            None => self.fail(Failure::Task {
-                state: self.state,
-                attempts: self.attempt,
-            }),
+            None => self.fail(Failure::Task { state: self.state, attempts: self.attempt }),
         })
     }
 
@@ -225,10 +215,7 @@ impl RunMachine {
     pub fn retry_due(&mut self) -> Result<Action, MachineError> {
         self.expect(RunPhase::BackingOff, RunEvent::RetryDue)?;
         self.phase = RunPhase::Running;
-        Ok(Action::Task {
-            state: self.state,
-            attempt: self.attempt,
-        })
+        Ok(Action::Task { state: self.state, attempt: self.attempt })
     }
 
     /// The state's task has answered with a split that goes on at `join_state`.
@@ -271,10 +258,7 @@ impl RunMachine {
     /// The run has ended already.
     pub fn stop(&mut self) -> Result<Action, MachineError> {
         if self.phase == RunPhase::Done {
-            return Err(MachineError::Run {
-                event: RunEvent::Stop,
-                phase: self.phase,
-            });
+            return Err(MachineError::Run { event: RunEvent::Stop, phase: self.phase });
         }
         Ok(self.fail(Failure::Stopped))
     }
@@ -286,11 +270,7 @@ impl RunMachine {
 
     /// The state the run is in, once it has begun.
     pub fn state(&self) -> Option<StateId> {
-        if self.path.is_empty() {
-            None
-        } else {
-            Some(self.state)
-        }
+        if self.path.is_empty() { None } else { Some(self.state) }
     }
 
     /// Which attempt of the state's task runs or comes next, from 1; 0 where there is no task.
@@ -316,24 +296,13 @@ impl RunMachine {
 
     #[inline]
     fn expect(&self, phase: RunPhase, event: RunEvent) -> Result<(), MachineError> {
-        if self.phase == phase {
-            Ok(())
-        } else {
-            Err(MachineError::Run {
-                event,
-                phase: self.phase,
-            })
-        }
+        if self.phase == phase { Ok(()) } else { Err(MachineError::Run { event, phase: self.phase }) }
     }
 
     #[inline]
     fn expect_state(&self, state: StateId, event: RunEvent) -> Result<(), MachineError> {
         let states = self.plan.states().len() as u32;
-        if state < states {
-            Ok(())
-        } else {
-            Err(MachineError::UnknownState { event, state, states })
-        }
+        if state < states { Ok(()) } else { Err(MachineError::UnknownState { event, state, states }) }
     }
 
     #[inline]
@@ -342,11 +311,7 @@ impl RunMachine {
         if !self.plan.states()[state as usize].allows(next) {
             return self.fail(Failure::Undeclared { state, next });
         }
-        if self
-            .plan
-            .max_transitions()
-            .is_some_and(|limit| self.transitions >= limit)
-        {
+        if self.plan.max_transitions().is_some_and(|limit| self.transitions >= limit) {
             return self.fail(Failure::TooManyTransitions { state, next });
         }
         self.transitions += 1;
@@ -384,11 +349,7 @@ impl RunMachine {
             self.path.push(state);
         } else {
             self.path[self.path_start] = state;
-            self.path_start = if self.path_start + 1 == PATH_LIMIT {
-                0
-            } else {
-                self.path_start + 1
-            };
+            self.path_start = if self.path_start + 1 == PATH_LIMIT { 0 } else { self.path_start + 1 };
         }
     }
 

@@ -35,12 +35,7 @@ pub struct StatePlan {
 
 impl StatePlan {
     fn of(kind: StateKind) -> Self {
-        Self {
-            kind,
-            next: None,
-            join_state: None,
-            retry: RetryPolicy::none(),
-        }
+        Self { kind, next: None, join_state: None, retry: RetryPolicy::none() }
     }
 
     /// An exit state.
@@ -50,18 +45,12 @@ impl StatePlan {
 
     /// A state with a task.
     pub fn task(retry: RetryPolicy) -> Self {
-        Self {
-            retry,
-            ..Self::of(StateKind::Task)
-        }
+        Self { retry, ..Self::of(StateKind::Task) }
     }
 
     /// A state with a split that goes on at `join_state`.
     pub fn split(join_state: StateId) -> Self {
-        Self {
-            join_state: Some(join_state),
-            ..Self::of(StateKind::Split)
-        }
+        Self { join_state: Some(join_state), ..Self::of(StateKind::Split) }
     }
 
     /// A state that nothing is registered for.
@@ -79,9 +68,7 @@ impl StatePlan {
     /// Whether a run may go from this state to `next`.
     #[inline]
     pub fn allows(&self, next: StateId) -> bool {
-        self.next
-            .as_deref()
-            .is_none_or(|declared| declared.contains(&next))
+        self.next.as_deref().is_none_or(|declared| declared.contains(&next))
     }
 }
 
@@ -107,10 +94,7 @@ impl fmt::Display for PlanError {
         match self {
             Self::NoJoinState { state } => write!(f, "state {state} is a split without a join state"),
             Self::UnknownState { state, named } => {
-                write!(
-                    f,
-                    "state {state} names state {named}, which the plan does not have"
-                )
+                write!(f, "state {state} names state {named}, which the plan does not have")
             }
         }
     }
@@ -142,10 +126,7 @@ impl Plan {
                 return Err(PlanError::UnknownState { state, named });
             }
         }
-        Ok(Self {
-            states: states.into_boxed_slice(),
-            max_transitions,
-        })
+        Ok(Self { states: states.into_boxed_slice(), max_transitions })
     }
 
     /// The states, in the order of their numbers.

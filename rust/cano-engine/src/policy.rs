@@ -48,32 +48,17 @@ pub struct RetryPolicy {
 impl RetryPolicy {
     /// One attempt.
     pub const fn none() -> Self {
-        Self {
-            backoff: Backoff::None,
-            max_elapsed: None,
-        }
+        Self { backoff: Backoff::None, max_elapsed: None }
     }
 
     /// `retries` attempts after the first, each after `delay` seconds.
     pub const fn fixed(retries: u32, delay: f64) -> Self {
-        Self {
-            backoff: Backoff::Fixed { retries, delay },
-            max_elapsed: None,
-        }
+        Self { backoff: Backoff::Fixed { retries, delay }, max_elapsed: None }
     }
 
     /// Delays from `base` seconds, multiplied by `factor` from retry to retry up to `max_delay`, give or take `jitter`.
     pub const fn exponential(retries: u32, base: f64, factor: f64, max_delay: f64, jitter: f64) -> Self {
-        Self {
-            backoff: Backoff::Exponential {
-                retries,
-                base,
-                factor,
-                max_delay,
-                jitter,
-            },
-            max_elapsed: None,
-        }
+        Self { backoff: Backoff::Exponential { retries, base, factor, max_delay, jitter }, max_elapsed: None }
     }
 
     /// The same policy, but no attempt begins later than this many seconds after the first.
@@ -103,23 +88,11 @@ impl RetryPolicy {
         let delay = match self.backoff {
             Backoff::None => return None,
             Backoff::Fixed { delay, .. } => delay,
-            Backoff::Exponential {
-                base,
-                factor,
-                max_delay,
-                jitter,
-                ..
-            } => {
+            Backoff::Exponential { base, factor, max_delay, jitter, .. } => {
                 let retry = f64::from(failed_attempts.saturating_sub(1));
                 // 0 times an overflow is no number, so a base of 0 goes its own way.
-                let grown = if base > 0.0 {
-                    base * factor.powf(retry)
-                } else {
-                    0.0
-                };
-                (grown.min(max_delay) * (1.0 + jitter * unit))
-                    .max(0.0)
-                    .min(max_delay)
+                let grown = if base > 0.0 { base * factor.powf(retry) } else { 0.0 };
+                (grown.min(max_delay) * (1.0 + jitter * unit)).max(0.0).min(max_delay)
             }
         };
         match self.max_elapsed {

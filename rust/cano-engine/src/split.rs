@@ -125,9 +125,9 @@ pub struct SplitMachine {
     bad_order: Vec<u32>,
     /// Branches whose back-off is over and that wait for a permit. Allocates nothing until there is one.
     again: VecDeque<u32>,
-    /// Which branches are live, and which wait for their next attempt: kept in debug builds alone.
+    /// Which branches are live, and whose back-off is not over: kept in debug builds alone.
     live_set: IndexSet,
-    retrying_set: IndexSet,
+    backoff_set: IndexSet,
 }
 
 impl SplitMachine {
@@ -149,7 +149,7 @@ impl SplitMachine {
             bad_order: Vec::new(),
             again: VecDeque::new(),
             live_set: IndexSet::default(),
-            retrying_set: IndexSet::default(),
+            backoff_set: IndexSet::default(),
         }
     }
 
@@ -186,7 +186,6 @@ impl SplitMachine {
         self.live += 1;
         self.live_set.insert(index);
         self.retrying -= 1;
-        self.retrying_set.remove(index);
         Start::Again(index)
     }
 
@@ -256,7 +255,7 @@ impl SplitMachine {
         self.expect_live(index, SplitEvent::BackingOff)?;
         self.release(index);
         self.retrying += 1;
-        self.retrying_set.insert(index);
+        self.backoff_set.insert(index);
         Ok(())
     }
 
@@ -267,9 +266,10 @@ impl SplitMachine {
     /// The split is not open, or the branch does not wait for its next attempt.
     pub fn retry_due(&mut self, index: u32) -> Result<(), MachineError> {
         let waiting = self.retrying as usize > self.again.len() && index < self.drawn;
-        if self.phase != SplitPhase::Open || !waiting || !self.retrying_set.may_hold(index) {
+        if self.phase != SplitPhase::Open || !waiting || !self.backoff_set.may_hold(index) {
             return Err(self.refuse(SplitEvent::RetryDue, Some(index)));
         }
+        self.backoff_set.remove(index);
         self.again.push_back(index);
         Ok(())
     }
@@ -425,11 +425,7 @@ impl SplitMachine {
 
     /// N; `None` while a lazy source is neither exhausted nor the split over (then: what was drawn).
     pub fn total(&self) -> Option<u32> {
-        self.join.total().or(if self.phase.is_final() {
-            Some(self.drawn)
-        } else {
-            None
-        })
+        self.join.total().or(if self.phase.is_final() { Some(self.drawn) } else { None })
     }
 
     /// How many branches neither succeeded nor failed; 0 before the split is over.
@@ -483,11 +479,7 @@ impl SplitMachine {
     /// Moves the end of the fresh indices: by one branch with hedging, to N without.
     fn let_start(&mut self) {
         let end = self.join.total().unwrap_or(UNBOUNDED);
-        self.fresh_end = if self.hedged {
-            end.min(self.drawn.saturating_add(1))
-        } else {
-            end
-        };
+        self.fresh_end = if self.hedged { end.min(self.drawn.saturating_add(1)) } else { end };
     }
 
     fn conclude(&mut self, verdict: Verdict) -> Verdict {
@@ -507,17 +499,13 @@ impl SplitMachine {
         self.phase = phase;
         self.permits = 0;
         self.retrying = 0; // nobody waits for a next attempt any more: these are cancelled
-        self.retrying_set.clear();
+        self.backoff_set.clear();
         self.again.clear();
     }
 
     #[cold]
     fn refuse(&self, event: SplitEvent, branch: Option<u32>) -> MachineError {
-        MachineError::Split {
-            event,
-            phase: self.phase,
-            branch,
-        }
+        MachineError::Split { event, phase: self.phase, branch }
     }
 }
 
