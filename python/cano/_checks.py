@@ -9,7 +9,8 @@ import math
 import sys
 from typing import TYPE_CHECKING, Any
 
-from .errors import ConfigurationError, shorten, type_name
+from ._naming import shorten, type_name
+from .errors import ConfigurationError
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -21,7 +22,7 @@ __all__ = ["boolean", "came", "count", "fraction", "optional_seconds", "seconds"
 
 
 def came(value: object) -> str:
-    """How a refused value is shown: its type, and its repr where that is short and harmless (a number, a string)."""
+    """Show a refused value: its type, and its repr where that is harmless (a number, a string)."""
     if value is None:
         return "None"
     if isinstance(value, int | float | str):

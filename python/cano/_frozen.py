@@ -1,12 +1,12 @@
-"""The base of every immutable value a user handles: equality, hash, repr, pickling and `copy.replace`, written once.
+"""The base of every immutable value a user handles: equality, hash, repr, pickling, `copy.replace`.
 
-Not `dataclasses`: importing that module alone costs more than half of what `import cano` may cost, because it imports
-`inspect`. The type checkers are told the same story as for a frozen dataclass.
+Not `dataclasses`: importing that module alone costs more than half of what `import cano` may cost, because it
+imports `inspect`. The type checkers are told the same story as for a frozen dataclass.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, TypeVar, dataclass_transform
+from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
 
 __all__ = ["Frozen", "fill"]
 
@@ -30,12 +30,13 @@ class Frozen:
 
     @classmethod
     def _names(cls) -> tuple[str, ...]:
-        return tuple(name for name in cls.__slots__ if name not in cls._hidden)
+        slots: tuple[str, ...] = cls.__slots__
+        return tuple(name for name in slots if name not in cls._hidden)
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(
             f"{type(self).__name__} is immutable: {name!r} cannot be set. "
-            f"Make a changed copy instead: build a new {type(self).__name__}, or use its with_… methods if it has them."
+            "Make a changed copy instead: build a new one, or use its with_… methods if it has them."
         )
 
     def __delattr__(self, name: str) -> None:
@@ -58,7 +59,7 @@ class Frozen:
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (type(self), self._names(), self._facts())
 
-    def __replace__(self: _T, **changes: Any) -> _T:
+    def __replace__(self, **changes: Any) -> Self:
         """Support `copy.replace` (Python 3.13 and later)."""
         fields = dict(zip(self._names(), self._facts(), strict=True))
         unknown = sorted(set(changes) - set(fields))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 import threading
 import weakref
-from collections.abc import Callable
-from typing import final
+from typing import TYPE_CHECKING, final
 
-from .errors import shorten, type_name
+from ._naming import shorten, type_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["CancelToken"]
 
@@ -17,12 +19,21 @@ __all__ = ["CancelToken"]
 class CancelToken:
     """A switch that ends every run it was given to: `workflow.orchestrate(state, cancel=token)`.
 
-    Setting it cancels each run's branches, waits for their clean-up, and lets the run raise `RunCancelledError`. It is
-    set once and stays set; a run that is given a set token ends before its first state. All methods work from any
-    thread.
+    Setting it cancels each run's branches, waits for their clean-up, and lets the run raise
+    `RunCancelledError`. It is set once and stays set; a run that is given a set token ends before its first
+    state. All methods work from any thread.
     """
 
-    __slots__ = ("__weakref__", "_callbacks", "_cancelled", "_children", "_keys", "_lock", "_parent", "_reason")
+    __slots__ = (
+        "__weakref__",
+        "_callbacks",
+        "_cancelled",
+        "_children",
+        "_keys",
+        "_lock",
+        "_parent",
+        "_reason",
+    )
 
     def __init__(self) -> None:
         # Re-entrant, because the collector may run a weak reference's callback while this thread holds it.
@@ -31,7 +42,8 @@ class CancelToken:
         self._reason: str | None = None
         self._keys = itertools.count()
         self._callbacks: dict[int, Callable[[], object]] = {}
-        # A child keeps its parent, not the other way round: a long-lived token must not collect every request's child.
+        # A child keeps its parent, not the other way round: a long-lived token must not collect every
+        # request's child.
         self._children: dict[int, weakref.ref[CancelToken]] = {}
         self._parent: CancelToken | None = None
 
@@ -57,16 +69,17 @@ class CancelToken:
         if not self._set(reason):
             return False
         interrupt: BaseException | None = None
-        tokens = [self]
-        # A loop instead of children cancelling their own: chains of tokens may be longer than the stack is deep.
+        tokens: list[CancelToken] = [self]
+        # A loop instead of children cancelling their own: chains of tokens may be longer than the
+        # stack is deep.
         while tokens:
             token = tokens.pop()
             for callback in token._take_callbacks():
                 try:
                     callback()
-                except Exception as error:
+                except Exception as error:  # noqa: BLE001 - it is the callback's fault, not the canceller's
                     _log(error)
-                except BaseException as error:  # the others are told first: a Ctrl-C must not lose a cancellation
+                except BaseException as error:  # noqa: BLE001 - raised below, when everybody was told
                     interrupt = error
             for reference in token._take_children():
                 child = reference()
@@ -124,8 +137,8 @@ class CancelToken:
     def _subscribe(self, callback: Callable[[], object]) -> Callable[[], None]:
         """Have `callback()` called, without arguments, when the token is set.
 
-        It is called in the thread that sets the token, so an engine only hops to its loop there. A token that is set
-        already calls it at once, in this thread. It is called at most once.
+        It is called in the thread that sets the token, so an engine only hops to its loop there. A token that
+        is set already calls it at once, in this thread. It is called at most once.
 
         Returns:
             What takes the subscription back; calling it again, or late, does nothing.
@@ -141,7 +154,7 @@ class CancelToken:
                 return unsubscribe
         try:
             callback()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - it is the callback's fault, not the canceller's
             _log(error)
         return _nothing
 

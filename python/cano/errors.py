@@ -2,7 +2,7 @@
 
     CanoError                      Exception
     ├── ConfigurationError         + ValueError      what was written cannot work; .problems
-    ├── WorkflowError                                the run cannot go on: no handler, no state, too many transitions
+    ├── WorkflowError                                the run cannot go on: no handler, no state, too long
     ├── TaskError                                    a task failed and has no retry left
     │   └── RetryExhaustedError                      ... after retries; .attempts
     ├── AttemptTimeoutError        + TimeoutError    one attempt took longer than attempt_timeout; .limit
@@ -18,17 +18,22 @@
     ├── ForkedError                + RuntimeError    used in a forked child what belongs to the parent
     └── InternalError              + RuntimeError    a defect of this package
 
-Facts are attributes, so nobody has to parse a message: `category`, `state`, `task`, `attempt`, `path`, and those above.
-The user's own exception is the `__cause__`, untouched. A pickled error keeps its facts and loses `__cause__`, and
-pickling one never raises: a fact that cannot travel is replaced by a description of it.
+Facts are attributes, so nobody has to parse a message: `category`, `state`, `task`, `attempt`, `path`, and
+those above. The user's own exception is the `__cause__`, untouched. A pickled error keeps its facts and loses
+`__cause__`, and pickling one never raises: a fact that cannot travel is replaced by a description of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
+
+from ._naming import describe_error, shorten, type_name
+from ._portable import Cycle, portable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Self, Unpack
+
     from .results import SplitResult
 
 __all__ = [
@@ -50,6 +55,15 @@ __all__ = [
     "WorkflowError",
     "WorkflowTimeoutError",
 ]
+
+
+class Where(TypedDict, total=False):
+    """Where an error happened: the keywords that every error here takes (see `CanoError`)."""
+
+    state: Any
+    task: str | None
+    attempt: int | None
+    path: Iterable[Any]
 
 
 class CanoError(Exception):
@@ -90,21 +104,11 @@ class CanoError(Exception):
         self.attempt = attempt
         self.path = tuple(path)
 
-    def _locate(
-        self, *, state: Any = None, task: str | None = None, attempt: int | None = None, path: Iterable[Any] = ()
-    ) -> None:
-        """Fill in where it happened, for an error raised by code that could not know; what is set stays."""
-        if self.state is None:
-            self.state = state
-        if self.task is None:
-            self.task = task
-        if self.attempt is None:
-            self.attempt = attempt
-        if not self.path:
-            self.path = tuple(path)
-
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), portable(self.args), portable(self.__dict__))
+        with Cycle(self) as again:
+            if again:
+                return CanoError, (describe_error(self),)
+            return _rebuild, (type(self), portable(self.args), portable(self.__dict__))
 
 
 class ConfigurationError(CanoError, ValueError):
@@ -125,18 +129,14 @@ class ConfigurationError(CanoError, ValueError):
     def __init__(
         self,
         problems: str | Iterable[str],
-        *,
-        state: Any = None,
-        task: str | None = None,
-        attempt: int | None = None,
-        path: Iterable[Any] = (),
+        **where: Unpack[Where],
     ) -> None:
         found = (problems,) if isinstance(problems, str) else tuple(problems)
         if len(found) == 1:
             message = found[0]
         else:
             message = "\n".join([f"{len(found)} problems:", *(f"- {problem}" for problem in found)])
-        super().__init__(message, state=state, task=task, attempt=attempt, path=path)
+        super().__init__(message, **where)
         self.problems = found
 
 
@@ -168,17 +168,9 @@ class RetryExhaustedError(TaskError):
     attempts: int
     """How many attempts were made, the first one included."""
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        attempts: int,
-        state: Any = None,
-        task: str | None = None,
-        attempt: int | None = None,
-        path: Iterable[Any] = (),
-    ) -> None:
-        super().__init__(message, state=state, task=task, attempt=attempts if attempt is None else attempt, path=path)
+    def __init__(self, message: str, *, attempts: int, **where: Unpack[Where]) -> None:
+        where.setdefault("attempt", attempts)
+        super().__init__(message, **where)
         self.attempts = attempts
 
 
@@ -190,17 +182,8 @@ class AttemptTimeoutError(CanoError, TimeoutError):
     limit: float
     """The limit, in seconds."""
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        limit: float,
-        state: Any = None,
-        task: str | None = None,
-        attempt: int | None = None,
-        path: Iterable[Any] = (),
-    ) -> None:
-        super().__init__(message, state=state, task=task, attempt=attempt, path=path)
+    def __init__(self, message: str, *, limit: float, **where: Unpack[Where]) -> None:
+        super().__init__(message, **where)
         self.limit = limit
 
 
@@ -214,18 +197,8 @@ class WorkflowTimeoutError(CanoError, TimeoutError):
     limit: float
     """The limit, in seconds."""
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        elapsed: float,
-        limit: float,
-        state: Any = None,
-        task: str | None = None,
-        attempt: int | None = None,
-        path: Iterable[Any] = (),
-    ) -> None:
-        super().__init__(message, state=state, task=task, attempt=attempt, path=path)
+    def __init__(self, message: str, *, elapsed: float, limit: float, **where: Unpack[Where]) -> None:
+        super().__init__(message, **where)
         self.elapsed = elapsed
         self.limit = limit
 
@@ -244,17 +217,9 @@ class SplitTimeoutError(CanoError, TimeoutError):
     """What had ended, and what was cancelled."""
 
     def __init__(
-        self,
-        message: str,
-        *,
-        limit: float,
-        result: SplitResult[Any] | None = None,
-        state: Any = None,
-        task: str | None = None,
-        attempt: int | None = None,
-        path: Iterable[Any] = (),
+        self, message: str, *, limit: float, result: SplitResult[Any] | None = None, **where: Unpack[Where]
     ) -> None:
-        super().__init__(message, state=state, task=task, attempt=attempt, path=path)
+        super().__init__(message, **where)
         self.limit = limit
         self.result = result
 
@@ -262,8 +227,8 @@ class SplitTimeoutError(CanoError, TimeoutError):
 class JoinError(CanoError, ExceptionGroup[Exception]):
     """A join failed. The exceptions in the group are the branches' own, in order of completion.
 
-    `except*` and `split` reach them; a note on each says which branch it came from. A branch's exception that is no
-    `Exception` cannot stand in the group; a `TaskError` with it as its cause stands for it.
+    `except*` and `split` reach them; a note on each says which branch it came from. A branch's exception that
+    is no `Exception` cannot stand in the group; a `TaskError` with it as its cause stands for it.
 
     Args:
         message: Why the join failed.
@@ -279,7 +244,8 @@ class JoinError(CanoError, ExceptionGroup[Exception]):
     result: SplitResult[Any] | None
     """What succeeded, failed and was cancelled."""
 
-    def __new__(cls, message: str, exceptions: Sequence[BaseException], **_facts: Any) -> JoinError:
+    def __new__(cls, message: str, exceptions: Sequence[BaseException], **_facts: Any) -> Self:
+        """Make the group; a branch's exception that cannot stand in it is replaced."""
         # The group reads its members here, before __init__ runs; args has to agree with them for repr.
         return super().__new__(cls, message, _as_exceptions(exceptions))
 
@@ -289,12 +255,9 @@ class JoinError(CanoError, ExceptionGroup[Exception]):
         exceptions: Sequence[BaseException],
         *,
         result: SplitResult[Any] | None = None,
-        state: Any = None,
-        task: str | None = None,
-        attempt: int | None = None,
-        path: Iterable[Any] = (),
+        **where: Unpack[Where],
     ) -> None:
-        super().__init__(message, state=state, task=task, attempt=attempt, path=path)
+        super().__init__(message, **where)
         self.args = (message, list(self.exceptions))
         self.result = result
 
@@ -311,8 +274,11 @@ class JoinError(CanoError, ExceptionGroup[Exception]):
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Members and facts travel in one blob where they can, so that a member stays the same object as in `result`.
-        return _rebuild_group, (type(self), self.message, portable((list(self.exceptions), self.__dict__)))
+        with Cycle(self) as again:
+            if again:
+                return CanoError, (describe_error(self),)
+            # Members and facts travel as one where they can: a member stays the same object as in `result`.
+            return _rebuild_group, (type(self), self.message, portable(([*self.exceptions], self.__dict__)))
 
 
 class BranchCancelledError(CanoError):
@@ -337,12 +303,9 @@ class RunCancelledError(CanoError):
         message: str = "the run was cancelled by its CancelToken",
         *,
         reason: str | None = None,
-        state: Any = None,
-        task: str | None = None,
-        attempt: int | None = None,
-        path: Iterable[Any] = (),
+        **where: Unpack[Where],
     ) -> None:
-        super().__init__(message, state=state, task=task, attempt=attempt, path=path)
+        super().__init__(message, **where)
         self.reason = reason
 
 
@@ -413,27 +376,9 @@ class ForkedError(CanoError, RuntimeError):
 
 
 class InternalError(CanoError, RuntimeError):
-    """A defect of this package, for example a panic in the native engine. The process goes on; please report it."""
+    """A defect of this package, such as a panic in the native engine; the process goes on. Please report."""
 
     category = "internal"
-
-
-def type_name(of: Any) -> str:
-    """Name a type as a reader would: `int`, `my.module.Thing`, `int | str`."""
-    if not isinstance(of, type):
-        return str(of)
-    module = getattr(of, "__module__", None)
-    name = getattr(of, "__qualname__", None) or repr(of)
-    return name if module in (None, "builtins", "__main__") else f"{module}.{name}"
-
-
-def shorten(value: object, limit: int = 100) -> str:
-    """The repr of a key or a state, cut to a length that fits into a sentence; never raises."""
-    try:
-        text = repr(value)
-    except Exception as error:  # a user's __repr__ must not hide the error that is being described
-        return f"<{type_name(type(value))} whose repr raised {type(error).__name__}>"
-    return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
 def _as_exceptions(found: Sequence[BaseException]) -> list[Exception]:
@@ -447,69 +392,9 @@ def _stand_in(error: BaseException) -> TaskError:
     return wrapper
 
 
-# --- pickling -------------------------------------------------------------------------------------------------------
-
-
-class _Packed:
-    """Facts that were pickled and read back once already, so that the outer pickle cannot fail on them."""
-
-    __slots__ = ("data",)
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        import pickle
-
-        return pickle.loads, (self.data,)
-
-
-def portable(value: Any) -> Any:
-    """Make of `value` something that is sure to survive pickling **and** unpickling.
-
-    The whole value is tried first; only if that fails are its parts looked at one by one, and a part that cannot
-    travel becomes a description. Many exceptions can be pickled and not read back (a constructor with required
-    keywords), so both ways are tried here, where there is still something to put in their place.
-    """
-    packed = _try_pack(value)
-    if packed is not None:
-        return packed
-    if type(value) is tuple:
-        return tuple(portable(item) for item in value)
-    if type(value) is list:
-        return [portable(item) for item in value]
-    if type(value) is dict and all(type(key) is str for key in value):
-        return {key: portable(item) for key, item in value.items()}
-    if isinstance(value, BaseException):
-        return TaskError(_describe_exception(value))
-    if hasattr(value, "_portable"):
-        return value._portable(portable)
-    return f"<{type_name(type(value))} that cannot be pickled>"
-
-
-def _try_pack(value: Any) -> Any:
-    if value is None or type(value) in (str, int, float, bool, bytes):
-        return value
-    import pickle
-
-    try:
-        data = pickle.dumps(value)
-        pickle.loads(data)
-    except Exception:
-        return None
-    return _Packed(data)
-
-
-def _describe_exception(error: BaseException) -> str:
-    try:
-        text = str(error)
-    except Exception:
-        text = "its message cannot be shown"
-    return f"{type_name(type(error))}: {text}" if text else type_name(type(error))
-
-
 def _rebuild(cls: type[CanoError], args: tuple[Any, ...], facts: dict[str, Any]) -> CanoError:
-    # Not through the constructor: subclasses have required keywords, and OSError's __new__ forgets args without it.
+    # Not through the constructor: subclasses have required keywords, and OSError's __new__ forgets args
+    # without it.
     error = cls.__new__(cls, *args)
     error.args = args
     error.__dict__.update(facts)

@@ -9,7 +9,8 @@ from typing import Any as Anything  # JoinStrategy.Any is a strategy
 
 from ._checks import boolean, came, count, fraction, optional_seconds
 from ._frozen import Frozen, fill
-from .errors import ConfigurationError, shorten, type_name
+from ._naming import shorten, type_name
+from .errors import ConfigurationError
 
 if TYPE_CHECKING:
     from ._checks import Seconds
@@ -77,10 +78,11 @@ class JoinStrategy(Frozen):
     | `Quorum(n)` | n succeeded | more than N - n failed |
     | `Percentage(p)` | the share p of N succeeded | that cannot be reached any more |
     | `PartialResults(n)` | n succeeded | more than N - n failed |
-    | `PartialTimeout` | every branch ended, or the deadline passed, and `min_successes` are there | otherwise |
+    | `PartialTimeout` | all ended or the deadline passed, with `min_successes` ok | otherwise |
     | `Custom(fn)` | `fn` says so | `fn` says so |
 
-    A strategy is a value: it can be compared, hashed, pickled, and matched by `case JoinStrategy("quorum", n)`.
+    A strategy is a value: it can be compared, hashed, pickled, and matched by `case JoinStrategy("quorum",
+    n)`.
     """
 
     __slots__ = ("function", "kind", "threshold")
@@ -94,7 +96,7 @@ class JoinStrategy(Frozen):
     """Take what is there at the deadline; needs a `timeout`."""
 
     kind: str
-    """`"all"`, `"any"`, `"quorum"`, `"percentage"`, `"partial_results"`, `"partial_timeout"` or `"custom"`."""
+    """`all`, `any`, `quorum`, `percentage`, `partial_results`, `partial_timeout` or `custom`."""
     threshold: int | float | None
     """The n of `Quorum` and `PartialResults`, the p of `Percentage`, else `None`."""
     function: Callable[[JoinProgress], JoinVerdict | str] | None
@@ -111,7 +113,7 @@ class JoinStrategy(Frozen):
     def _make(
         cls,
         kind: str,
-        threshold: int | float | None = None,
+        threshold: float | None = None,
         function: Callable[[JoinProgress], JoinVerdict | str] | None = None,
     ) -> JoinStrategy:
         self = cls.__new__(cls)
@@ -128,8 +130,8 @@ class JoinStrategy(Frozen):
             n: How many successes are needed; 0 proceeds at once.
 
         Raises:
-            ConfigurationError: `n` is no whole number, or negative. More than there are branches is reported by
-                `Workflow.validate`, which knows their number.
+            ConfigurationError: `n` is no whole number, or negative. More than there are branches is reported
+                by `Workflow.validate`, which knows their number.
         """
         return JoinStrategy._make("quorum", count(n, "Quorum(n)"))
 
@@ -138,7 +140,8 @@ class JoinStrategy(Frozen):
         """Proceed when the share `p` of the branches has succeeded.
 
         Args:
-            p: More than 0, at most 1. 0.5 of 5 branches are 3: the smallest number that is at least the share.
+            p: More than 0, at most 1. 0.5 of 5 branches are 3: the smallest number that is at least the
+                share.
 
         Raises:
             ConfigurationError: `p` is outside (0, 1], or no number.
@@ -162,14 +165,15 @@ class JoinStrategy(Frozen):
         """Let a function decide.
 
         Args:
-            fn: Called with a `JoinProgress` after each completion, on the event loop's thread, and once more when a
-                lazy source ends. It answers with a `JoinVerdict`. An error in it, or any other answer, fails the
-                state; so does `WAIT` with nothing pending.
+            fn: Called with a `JoinProgress` after each completion, on the event loop's thread, and once more
+                when a lazy source ends. It answers with a `JoinVerdict`. An error in it, or any other answer,
+                fails the state; so does `WAIT` with nothing pending.
 
         Raises:
             ConfigurationError: `fn` cannot be called, or is an `async def`.
         """
-        if not callable(fn) or isinstance(fn, type):
+        given: Anything = fn
+        if not callable(given) or isinstance(given, type):
             raise ConfigurationError(f"Custom(fn) needs a function of a JoinProgress; got {came(fn)}")
         if getattr(getattr(fn, "__code__", None), "co_flags", 0) & _COROUTINE_FUNCTION:
             raise ConfigurationError(
@@ -193,7 +197,7 @@ class JoinStrategy(Frozen):
     def __copy__(self) -> JoinStrategy:
         return self
 
-    def __replace__(self, **changes: Anything) -> JoinStrategy:  # type: ignore[override]
+    def __replace__(self, **changes: Anything) -> JoinStrategy:
         raise TypeError("a JoinStrategy has no parts to replace: write the other strategy")
 
 
@@ -222,21 +226,22 @@ class JoinConfig(Frozen, Generic[S]):
     Args:
         strategy: What the join needs.
         join_state: The state the run goes on with.
-        timeout: Seconds (or a `timedelta`) from entering the split to its deadline. Waiting for the bulkhead and
-            retries count. At the deadline `PartialTimeout` takes what is there; any other strategy fails with
-            `SplitTimeoutError`.
-        bulkhead: How many branches may be live at once; branches beyond it do not exist yet. `None`: no limit.
-        store_partial_results: Whether the `SplitResult` is put into the store under `split_results`, before the join
-            state's task runs, and also when the join fails.
-        fail_fast: Whether `All` fails at the first failure, or only when every branch has ended. No other strategy
-            reads it.
-        hedge_delay: Seconds (or a `timedelta`) a branch has to answer before the next one is started beside it; only
-            with `Any`.
+        timeout: Seconds (or a `timedelta`) from entering the split to its deadline. Waiting for the bulkhead
+            and retries count. At the deadline `PartialTimeout` takes what is there; any other strategy fails
+            with `SplitTimeoutError`.
+        bulkhead: How many branches may be live at once; branches beyond it do not exist yet. `None`: no
+            limit.
+        store_partial_results: Whether the `SplitResult` is put into the store under `split_results`, before
+            the join state's task runs, and also when the join fails.
+        fail_fast: Whether `All` fails at the first failure, or only when every branch has ended. No other
+            strategy reads it.
+        hedge_delay: Seconds (or a `timedelta`) a branch has to answer before the next one is started beside
+            it; only with `Any`.
         min_successes: How many successes `PartialTimeout` needs; only with it.
 
     Raises:
-        ConfigurationError: A number is none, NaN, negative or zero, or two settings contradict each other. What can
-            only be judged with the branches at hand is reported by `Workflow.validate`.
+        ConfigurationError: A number is none, NaN, negative or zero, or two settings contradict each other.
+            What can only be judged with the branches at hand is reported by `Workflow.validate`.
     """
 
     __slots__ = (
@@ -278,7 +283,8 @@ class JoinConfig(Frozen, Generic[S]):
         fill(self, "strategy", strategy)
         fill(self, "join_state", join_state)
         fill(self, "timeout", optional_seconds(timeout, "timeout"))
-        # A bulkhead below 1 is a whole number like any other here: validate() reports it with the split's name.
+        # A bulkhead below 1 is a whole number like any other here: validate() reports it with the split's
+        # name.
         fill(self, "bulkhead", None if bulkhead is None else count(bulkhead, "bulkhead", None))
         fill(self, "store_partial_results", boolean(store_partial_results, "store_partial_results"))
         fill(self, "fail_fast", boolean(fail_fast, "fail_fast"))
@@ -334,20 +340,16 @@ class JoinConfig(Frozen, Generic[S]):
         Returns:
             One sentence per problem; they do not name the split.
         """
-        found = []
+        found: list[str] = []
         kind, need = self.strategy.kind, self.strategy.threshold
         if self.bulkhead is not None and self.bulkhead < 1:
             found.append(f"bulkhead is {self.bulkhead}, so no branch could ever start; use 1 or more, or None")
         if kind == "partial_timeout" and self.timeout is None:
             found.append("PartialTimeout needs a timeout: without one there is no moment to take what is there")
         if total is not None and kind in ("quorum", "partial_results") and need is not None and need > total:
-            found.append(
-                f"{_NAMES[kind]}({need}) needs more successes than there are branches ({total}), so it always fails"
-            )
+            found.append(f"{_NAMES[kind]}({need}) needs more successes than there are branches ({total})")
         if total is not None and self.min_successes > total:
-            found.append(
-                f"min_successes is {self.min_successes}, more than there are branches ({total}), so the join always fails"
-            )
+            found.append(f"min_successes is {self.min_successes}, more than there are branches ({total})")
         return found
 
     def _with(self, name: str, value: object) -> JoinConfig[S]:
@@ -382,9 +384,7 @@ def _check_state(state: object) -> None:
     try:
         hash(state)
     except TypeError:
-        raise ConfigurationError(
-            f"join_state must be hashable, as every state; got {type_name(type(state))}"
-        ) from None
+        raise ConfigurationError(f"join_state must be hashable, as every state; got {type_name(type(state))}") from None
 
 
 def _no_strategy(given: object) -> str:

@@ -15,23 +15,26 @@
 | `branch_success` | a branch ended with a result | the branch's output | |
 | `branch_failure` | a branch failed after its retries | | its last exception |
 | `branch_cancelled` | a branch was cancelled after it had started | | |
-| `join` | a split is decided and its losers have ended | the `SplitResult` | what the join raises, if it failed |
+| `join` | a split is decided and its losers have ended | the `SplitResult` | what the join raises |
 | `timeout` | an attempt, a split or the run passed its limit | the limit in seconds | |
 | `cancelled` | the run is cancelled | the reason or message, or `None` | |
 
-Observers are called on the thread of the run's event loop, one after the other, in the order they were added, so they
-have to be quick. They never change a run: whatever an observer raises is caught, be it an `Exception` or not, and
-logged once per observer and run on the logger `cano`, with the class of the error and the line it came from but
-without its text, which may quote a value. `KeyboardInterrupt` and `SystemExit` alone go through, as from any code.
+Observers are called on the thread of the run's event loop, one after the other, in the order they were added,
+so they have to be quick. They never change a run: whatever an observer raises is caught, be it an `Exception`
+or not, and logged once per observer and run on the logger `cano`, with the class of the error and the line it
+came from but without its text, which may quote a value. `KeyboardInterrupt` and `SystemExit` alone go
+through, as from any code.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any, Final, TypeAlias, final
 
 from ._frozen import Frozen, fill
-from .errors import ConfigurationError, type_name
+from ._naming import type_name
+from .errors import ConfigurationError
 
 __all__ = ["KINDS", "Dispatcher", "RunEvent", "check_observer"]
 
@@ -132,14 +135,14 @@ def check_observer(observer: object) -> None:
     """Check what is given to `Workflow.add_observer`.
 
     Raises:
-        ConfigurationError: It has no `on_…` method that is ever called, it has one whose name is misspelt, or one is
-            an `async def`.
+        ConfigurationError: It has no `on_…` method that is ever called, one has a misspelt name, or
+            one is an `async def`.
     """
     shown = type_name(observer) if isinstance(observer, type) else type_name(type(observer))
     if isinstance(observer, type):
         raise ConfigurationError(f"an observer is an object, not a class; add {shown}() instead of {shown}")
     found = False
-    problems = []
+    problems: list[str] = []
     for kind in KINDS:
         method = getattr(observer, f"on_{kind}", None)
         if method is None:
@@ -175,8 +178,8 @@ class Dispatcher:
     """Calls the observers of one run.
 
     Args:
-        observers: Checked observers, in the order they are to be called; read once, so adding or removing one does
-            not change a run that has begun.
+        observers: Checked observers, in the order they are to be called; read once, so adding or removing one
+            does not change a run that has begun.
         run_id: What goes into every event.
     """
 
@@ -225,7 +228,7 @@ class Dispatcher:
                     self._awaitable(kind, handler, answer)
             except (KeyboardInterrupt, SystemExit):
                 raise
-            except BaseException as raised:  # also a CancelledError, which would cancel the run from inside
+            except BaseException as raised:  # noqa: BLE001
                 self._report(kind, handler, f"raised {type_name(type(raised))}{_place(raised)}")
 
     def _awaitable(self, kind: str, handler: Handler, answer: Any) -> None:
@@ -242,15 +245,13 @@ class Dispatcher:
         self._logged.add(id(owner))
         import logging
 
-        try:
+        with suppress(Exception):  # a log handler that raises is no reason to change the run either
             logging.getLogger("cano").warning(
-                "observer %s.on_%s %s; the run goes on, and further errors of this observer in it are not logged",
+                "observer %s.on_%s %s; the run goes on, and further errors of this observer are not logged",
                 type_name(type(owner)),
                 kind,
                 what,
             )
-        except Exception:
-            pass  # a log handler that raises is no reason to change the run either
 
 
 def _place(error: BaseException) -> str:

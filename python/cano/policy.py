@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast, final
 
 from ._checks import came, count, optional_seconds, seconds
 from ._frozen import Frozen, fill
-from .errors import BranchCancelledError, ConfigurationError, RunCancelledError, type_name
+from ._naming import type_name
+from .errors import BranchCancelledError, ConfigurationError, RunCancelledError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from ._checks import Seconds
 
 __all__ = ["Retry"]
@@ -38,7 +40,7 @@ _NEVER: Final = (
 
 @final
 class Retry(Frozen):
-    """When a failed attempt is repeated. Made by `Retry.none()`, `Retry.fixed(...)`, `Retry.exponential(...)`.
+    """When a failed attempt is repeated: `Retry.none()`, `Retry.fixed(...)`, `Retry.exponential(...)`.
 
     Configuration errors and cancellation are never retried, whatever `retry_on` says. An exception that is no
     `Exception` is retried only where `retry_on` names its class.
@@ -80,7 +82,17 @@ class Retry(Frozen):
 
     @classmethod
     def _names(cls) -> tuple[str, ...]:
-        return ("kind", "retries", "delay", "factor", "max_delay", "jitter", "retry_on", "give_up_on", "max_elapsed")
+        return (
+            "kind",
+            "retries",
+            "delay",
+            "factor",
+            "max_delay",
+            "jitter",
+            "retry_on",
+            "give_up_on",
+            "max_elapsed",
+        )
 
     @classmethod
     def _make(cls, *facts: Any) -> Retry:
@@ -108,10 +120,11 @@ class Retry(Frozen):
         Args:
             retries: Attempts after the first, 0 or more.
             delay: Seconds (or a `timedelta`) before each retry; may be 0.
-            retry_on: Which errors are retried: a class, a tuple of classes, or a function of the exception. Default:
-                every `Exception`.
+            retry_on: Which errors are retried: a class, a tuple of classes, or a function of the exception.
+                Default: every `Exception`.
             give_up_on: Which errors are not, in the same form; stronger than `retry_on`.
-            max_elapsed: Seconds (or a `timedelta`) since the first attempt began, after which no retry starts.
+            max_elapsed: Seconds (or a `timedelta`) since the first attempt began, after which no retry
+                starts.
 
         Raises:
             ConfigurationError: An argument is none of these.
@@ -140,18 +153,20 @@ class Retry(Frozen):
         give_up_on: Which | None = None,
         max_elapsed: Seconds | None = None,
     ) -> Retry:
-        """Retry after delays that grow: `min(base * factor**k, max_delay)`, moved by up to `jitter` of itself.
+        """Retry after delays that grow: `min(base * factor**k, max_delay)`, moved by up to `jitter` of it.
 
         Args:
             retries: Attempts after the first, 0 or more.
             base: Seconds (or a `timedelta`) before the first retry; may be 0.
             factor: What each delay is multiplied with for the next, 1 or more.
             max_delay: The longest delay, in seconds or as a `timedelta`; `None` for no limit.
-            jitter: Up to which share of itself a delay is moved at random, 0 to 1; no delay exceeds `max_delay`.
-            retry_on: Which errors are retried: a class, a tuple of classes, or a function of the exception. Default:
-                every `Exception`.
+            jitter: Up to which share of itself a delay is moved at random, 0 to 1; no delay exceeds
+                `max_delay`.
+            retry_on: Which errors are retried: a class, a tuple of classes, or a function of the exception.
+                Default: every `Exception`.
             give_up_on: Which errors are not, in the same form; stronger than `retry_on`.
-            max_elapsed: Seconds (or a `timedelta`) since the first attempt began, after which no retry starts.
+            max_elapsed: Seconds (or a `timedelta`) since the first attempt began, after which no retry
+                starts.
 
         Raises:
             ConfigurationError: An argument is none of these.
@@ -170,8 +185,16 @@ class Retry(Frozen):
 
     @property
     def plan(self) -> Plan:
-        """The numbers as the engines take them; what `retry_on` and `give_up_on` say is asked with `wants`."""
-        return (self.kind, self.retries, self.delay, self.factor, self.max_delay, self.jitter, self.max_elapsed)
+        """The numbers, as the engines take them; `retry_on` and `give_up_on` are asked with `wants`."""
+        return (
+            self.kind,
+            self.retries,
+            self.delay,
+            self.factor,
+            self.max_delay,
+            self.jitter,
+            self.max_elapsed,
+        )
 
     def wants(self, error: BaseException) -> bool:
         """Whether this error is of a kind that is retried (not whether a retry is left).
@@ -180,14 +203,15 @@ class Retry(Frozen):
             error: What the attempt raised.
 
         Raises:
-            BaseException: Whatever a `retry_on` or `give_up_on` function raises; the engine turns it into a failure.
+            BaseException: Whatever a `retry_on` or `give_up_on` function raises; the engine turns it into a
+                failure.
         """
         if isinstance(error, _NEVER) or _is_cancellation(error):
             return False
         if self.give_up_on is not None and _matches(self.give_up_on, error):
             return False
-        if not isinstance(error, Exception):
-            return isinstance(self.retry_on, type | tuple) and isinstance(error, self.retry_on)
+        if not isinstance(error, Exception) and not isinstance(self.retry_on, type | tuple):
+            return False
         return self.retry_on is None or _matches(self.retry_on, error)
 
     def __repr__(self) -> str:
@@ -212,7 +236,7 @@ class Retry(Frozen):
             parts.append(f"max_elapsed={self.max_elapsed:g}")
         return f"Retry.{'fixed' if self.kind == FIXED else 'exponential'}({', '.join(parts)})"
 
-    def __replace__(self, **changes: Any) -> Retry:  # type: ignore[override]
+    def __replace__(self, **changes: Any) -> Retry:
         raise TypeError("a Retry has no parts to replace: write Retry.fixed(...) or Retry.exponential(...) again")
 
 
@@ -249,12 +273,12 @@ def _which(value: Any, what: str) -> Which | None:
         if issubclass(value, BaseException):
             return value
     elif isinstance(value, tuple | list | set | frozenset):
-        classes = tuple(_ordered(value))
+        several: Iterable[Any] = value
+        classes = tuple(_ordered(several))
         if classes and all(isinstance(one, type) and issubclass(one, BaseException) for one in classes):
             return classes
     elif callable(value):
-        function: Callable[[BaseException], bool] = value
-        return function
+        return cast("Callable[[BaseException], bool]", value)
     shown = type_name(value) if isinstance(value, type) else came(value)
     raise ConfigurationError(
         f"{what} must be an exception class, a tuple of exception classes, or a function of the exception; got {shown}"

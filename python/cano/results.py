@@ -1,8 +1,8 @@
 """What a split and a run answer with.
 
-A split keeps its results in columns: values by index, the order of completion, and what is not usual (errors, attempts
-above 1). The rows, one `SplitTaskResult` per branch, are made when somebody looks; a million branches whose outputs
-alone are wanted never cost a million objects.
+A split keeps its results in columns: values by index, the order of completion, and what is not usual (errors,
+attempts above 1). The rows, one `SplitTaskResult` per branch, are made when somebody looks; a million
+branches whose outputs alone are wanted never cost a million objects.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar, final
 
 from ._frozen import Frozen, fill
-from .errors import shorten, type_name
+from ._naming import shorten, type_name
+from ._portable import Rebuilt, portable
 
 __all__ = ["Columns", "ListColumns", "RunReport", "SplitResult", "SplitTaskResult", "StateVisit"]
 
@@ -141,27 +142,34 @@ class ListColumns:
         self._durations: Sequence[float] | Mapping[int, float] = {} if durations is None else durations
 
     def ok_order(self) -> Sequence[int]:
+        """The indices of the successes, in order of completion."""
         return self._ok
 
     def bad_order(self) -> Sequence[int]:
+        """The indices of the failures, in order of completion."""
         return self._bad
 
     def value(self, index: int, /) -> Any:
+        """What a successful branch returned."""
         return self._values[index]
 
     def error(self, index: int, /) -> BaseException:
+        """What a failed branch raised last."""
         return self._errors[index]
 
     def attempts(self, index: int, /) -> int:
+        """How many attempts a branch that ended took."""
         return self._attempts.get(index, 1)
 
     def duration(self, index: int, /) -> float:
+        """How long a branch that ended took, in seconds."""
         try:
             return self._durations[index]
         except (LookupError, TypeError):
             return 0.0
 
     def values_in_order(self) -> list[Any]:
+        """The successes' values in index order, in a new list."""
         values = self._values
         if len(self._ok) == self.total == len(values) and isinstance(values, list):
             return values.copy()
@@ -246,7 +254,7 @@ class SplitResult(Generic[T_co]):
             IndexError: There is no such branch.
         """
         total = self._columns.total
-        if not isinstance(index, int) or not 0 <= index < total:
+        if not 0 <= index < total:
             there = f"indices are 0 to {total - 1}" if total else "it has no branches"
             raise IndexError(f"the split has no branch {shorten(index)}; {there}")
         for order, rows in ((self._columns.ok_order, "successes"), (self._columns.bad_order, "errors")):
@@ -269,9 +277,7 @@ class SplitResult(Generic[T_co]):
         if not isinstance(other, SplitResult):
             return NotImplemented
         return (
-            self.total_count == other.total_count
-            and self.successes == other.successes
-            and self.errors == other.errors
+            self.total_count == other.total_count and self.successes == other.successes and self.errors == other.errors
         )
 
     def __hash__(self) -> int:
@@ -286,34 +292,20 @@ class SplitResult(Generic[T_co]):
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore_split, (self.total_count, self.successes, self.errors)
 
-    def _portable(self, portable: Any) -> Any:
-        """This result with everything that cannot be pickled replaced by a description; for errors that carry it."""
+    def _portable(self) -> Rebuilt:
+        """Pickle everything that can be and a description of the rest; for errors that carry a result."""
         columns = self._columns
         ok, bad = tuple(columns.ok_order()), tuple(columns.bad_order())
-        return _Reduced(
+        return Rebuilt(
             _restore_columns,
-            (
-                self.total_count,
-                ok,
-                bad,
-                [portable(columns.value(i)) for i in ok],
-                [portable(columns.error(i)) for i in bad],
-                [columns.attempts(i) for i in (*ok, *bad)],
-                [columns.duration(i) for i in (*ok, *bad)],
-            ),
+            self.total_count,
+            ok,
+            bad,
+            [portable(columns.value(i)) for i in ok],
+            [portable(columns.error(i)) for i in bad],
+            [columns.attempts(i) for i in (*ok, *bad)],
+            [columns.duration(i) for i in (*ok, *bad)],
         )
-
-
-class _Reduced:
-    """Something that pickles as a call."""
-
-    __slots__ = ("call",)
-
-    def __init__(self, function: Any, arguments: tuple[Any, ...]) -> None:
-        self.call = (function, arguments)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return self.call
 
 
 def _restore_split(

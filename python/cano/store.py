@@ -1,162 +1,50 @@
-"""The store that the tasks of a run share, in plain Python. The native engine has its own with the same behaviour.
+"""The store that the tasks of a run share, in plain Python; the native engine has its twin (`cano-py/src/store.rs`).
 
-Values are kept by reference: what is put is what is got. Every method is safe from any thread.
+The keys in the dict are all of the exact type `str`: no lookup runs code of the user's, and each single
+operation of the dict is atomic, also on free-threaded builds. What takes more than one such operation holds
+the lock; reads never wait, and see what was there before a running `update`.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from typing import Any, Final, Protocol, TypeVar, overload
+from collections.abc import Callable, Iterator, MutableMapping
+from types import CoroutineType, GenericAlias, UnionType
+from typing import Any, Final, TypeVar, final, overload
 
-from .errors import KeyNotFoundError, TypeMismatchError, shorten, type_name
+from ._naming import shorten, type_name
+from .errors import KeyNotFoundError, TypeMismatchError
 
-__all__ = ["MemoryStore", "ScopedStore", "Store"]
+__all__ = ["MemoryStore", "ScopedStore"]
 
 T = TypeVar("T")
 D = TypeVar("D")
 
-
-class _Missing:
-    """The default of `get` where none was given; `None` is a value like any other."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "<no default>"
-
-
-_MISSING: Final = _Missing()
+_MISSING: Final = object()
 _SHOWN: Final = 5
 
 
-class Store(Protocol):
-    """What every store offers: `MemoryStore`, a scope of one, the native one."""
+class MemoryStore:
+    """Values under string keys, which the tasks of a run share; kept by reference.
 
-    @overload
-    def get(self, key: str) -> Any: ...
-    @overload
-    def get(self, key: str, type: type[T]) -> T: ...
-    @overload
-    def get(self, key: str, *, default: D) -> Any | D: ...
-    @overload
-    def get(self, key: str, type: type[T], *, default: D) -> T | D: ...
-    def put(self, key: str, value: object) -> None: ...
-    def remove(self, key: str) -> Any: ...
-    def append(self, key: str, item: object) -> None: ...
-    def update(self, key: str, fn: Callable[[Any], T]) -> T: ...
-    def contains_key(self, key: object) -> bool: ...
-    def keys(self) -> list[str]: ...
-    def values(self) -> list[Any]: ...
-    def items(self) -> list[tuple[str, Any]]: ...
-    def len(self) -> int: ...
-    def is_empty(self) -> bool: ...
-    def clear(self) -> None: ...
-    def snapshot(self) -> dict[str, Any]: ...
-    def scoped(self, prefix: str) -> ScopedStore: ...
-    def __getitem__(self, key: str) -> Any: ...
-    def __setitem__(self, key: str, value: object) -> None: ...
-    def __delitem__(self, key: str) -> None: ...
-    def __contains__(self, key: object) -> bool: ...
-    def __iter__(self) -> Iterator[str]: ...
-    def __len__(self) -> int: ...
-
-
-class _Shared:
-    """What a store and a scope do alike, on top of the few operations that differ."""
-
-    __slots__ = ()
-
-    def put(self, key: str, value: object) -> None:
-        raise NotImplementedError
-
-    def _get(self, key: str, wanted: Any, default: Any) -> Any:
-        raise NotImplementedError
-
-    def remove(self, key: str) -> Any:
-        raise NotImplementedError
-
-    def snapshot(self) -> dict[str, Any]:
-        raise NotImplementedError
-
-    def contains_key(self, key: object) -> bool:
-        raise NotImplementedError
-
-    @overload
-    def get(self, key: str) -> Any: ...
-    @overload
-    def get(self, key: str, type: type[T]) -> T: ...
-    @overload
-    def get(self, key: str, *, default: D) -> Any | D: ...
-    @overload
-    def get(self, key: str, type: type[T], *, default: D) -> T | D: ...
-    def get(self, key: str, type: Any = _MISSING, *, default: Any = _MISSING) -> Any:
-        """Get the value under a key, the very object that was put there.
-
-        Args:
-            key: The key.
-            type: A type the value has to be an instance of, or a union of types. Of `list[int]` only `list` is
-                checked.
-            default: What to return where there is no value; it is not checked.
-
-        Raises:
-            KeyNotFoundError: There is no value and no default.
-            TypeMismatchError: The value is not of that type; it is left alone.
-        """
-        return self._get(key, type, default)
-
-    def values(self) -> list[Any]:
-        """List the values, in the order their keys were first put."""
-        return list(self.snapshot().values())
-
-    def items(self) -> list[tuple[str, Any]]:
-        """List the keys with their values, in the order the keys were first put."""
-        return list(self.snapshot().items())
-
-    def keys(self) -> list[str]:
-        """List the keys, in the order they were first put."""
-        return list(self.snapshot())
-
-    def len(self) -> int:
-        """Count the keys."""
-        return len(self.snapshot())
-
-    def is_empty(self) -> bool:
-        """Whether there is no key."""
-        return self.len() == 0
-
-    def __getitem__(self, key: str) -> Any:
-        return self._get(key, _MISSING, _MISSING)
-
-    def __setitem__(self, key: str, value: object) -> None:
-        self.put(key, value)
-
-    def __delitem__(self, key: str) -> None:
-        self.remove(key)
-
-    def __contains__(self, key: object) -> bool:
-        return self.contains_key(key)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.keys())
-
-    def __len__(self) -> int:
-        return self.len()
-
-
-class MemoryStore(_Shared):
-    """A dictionary that the tasks of a run share. Keys are strings; values are kept by reference.
-
-    Safe from any thread. `append` and `update` are atomic: nobody sees or changes the value in between. Iterating, and
-    `keys`, `values`, `items`, `snapshot`, look at one moment.
+    Safe from any thread. `append`, `update`, `pop`, `setdefault` and `clear` are atomic: nobody changes the
+    value in between. Reads never wait. What lists keys or values shows one moment. A subclass of `str`, such
+    as a member of a `StrEnum`, counts as the plain string. Counts as a `MutableMapping`, except that `update`
+    changes one value, that the second argument of `get` is a type, and that two stores are only equal if they
+    are one.
     """
 
-    __slots__ = ("__weakref__", "_data", "_lock")
+    __slots__ = ("__weakref__", "_data", "_lock", "_prefix")
+
+    _data: dict[str, Any]
+    _lock: threading.RLock
+    _prefix: str
 
     def __init__(self) -> None:
-        self._data: dict[str, Any] = {}
-        # Re-entrant: the function given to update may look into the store.
+        self._data = {}
+        # Re-entrant: the function given to update may use the store, and so may a finaliser, at any moment.
         self._lock = threading.RLock()
+        self._prefix = ""
 
     def put(self, key: str, value: object) -> None:
         """Put a value under a key; what was there is replaced.
@@ -164,36 +52,51 @@ class MemoryStore(_Shared):
         Raises:
             TypeError: The key is no string.
         """
-        _check_key(key)
+        key = self._key(key)
         with self._lock:
+            old = self._data.get(key)
             self._data[key] = value
+        del old  # now: a finaliser may use the store
 
-    def _get(self, key: str, wanted: Any, default: Any) -> Any:
-        _check_key(key)
-        value = self._data.get(key, _MISSING)  # one dict operation: atomic without the lock
+    @overload
+    def get(self, key: str) -> Any: ...
+    @overload
+    def get(self, key: str, type: type[T]) -> T: ...
+    @overload
+    def get(self, key: str, *, default: D) -> Any | D: ...
+    @overload
+    def get(self, key: str, type: type[T], *, default: D) -> T | D: ...
+    def get(self, key: str, type: Any = _MISSING, *, default: Any = _MISSING) -> Any:  # noqa: A002 - its name
+        """Get the value under a key, the very object that was put there.
+
+        Args:
+            key: The key.
+            type: A type the value has to be an instance of, a union or a tuple of them. Of `list[int]` only
+                `list` is checked. A `bool` is no `int` here.
+            default: What to return where there is no value; it is not checked.
+
+        Raises:
+            KeyNotFoundError: There is no value and no default.
+            TypeMismatchError: The value is not of that type; it is left alone.
+            TypeError: The key is no string, or `type` no type.
+        """
+        key = self._key(key)
+        value = self._data.get(key, _MISSING)
         if value is _MISSING:
             if default is _MISSING:
                 raise KeyNotFoundError(key)
             return default
-        if wanted is not _MISSING and not _is_instance(value, wanted):
-            raise TypeMismatchError(key, wanted, type(value))
+        if type is not _MISSING and not _is_of_type(value, type):
+            raise TypeMismatchError(key, type, value.__class__)
         return value
 
     def remove(self, key: str) -> Any:
-        """Remove a key.
-
-        Returns:
-            The value that was there.
+        """Remove a key and return the value that was there.
 
         Raises:
             KeyNotFoundError: There is none.
         """
-        _check_key(key)
-        with self._lock:
-            value = self._data.pop(key, _MISSING)
-        if value is _MISSING:
-            raise KeyNotFoundError(key)
-        return value
+        return self.pop(key)
 
     def append(self, key: str, item: object) -> None:
         """Append an item to the list under a key, atomically; a missing key gets a new list.
@@ -203,7 +106,7 @@ class MemoryStore(_Shared):
         Raises:
             TypeMismatchError: The value is no list; it is left alone.
         """
-        _check_key(key)
+        key = self._key(key)
         with self._lock:
             value = self._data.get(key, _MISSING)
             if value is _MISSING:
@@ -218,44 +121,81 @@ class MemoryStore(_Shared):
 
         Args:
             key: The key.
-            fn: Called with the value. Other threads that change the store wait meanwhile, so it has to be quick; it
-                may use the store itself, and must not wait for another thread that does.
+            fn: Called with the value. Other threads that change the store wait meanwhile, so it has to be
+                quick; it may use the store itself, and must not wait for another thread that does.
 
         Returns:
             The new value.
 
         Raises:
             KeyNotFoundError: There is no value.
+            TypeError: `fn` is no function, or an async one.
             BaseException: Whatever `fn` raises; the value is left alone.
         """
-        _check_key(key)
+        key = self._key(key)
+        if not callable(fn):
+            raise TypeError(
+                f"update() needs a function that takes the old value and returns the new one; got {type_name(type(fn))}"
+            )
         with self._lock:
-            value = self._data.get(key, _MISSING)
-            if value is _MISSING:
+            old = self._data.get(key, _MISSING)
+            if old is _MISSING:
                 raise KeyNotFoundError(key)
-            new = fn(value)
+            new: Any = fn(old)
+            if type(new) is CoroutineType:
+                new.close()  # or Python warns that it was never awaited
+                raise TypeError(
+                    "update() needs a plain function; this one is async. "
+                    "Await first, then update() with what came of it"
+                )
+            replaced = self._data.get(key)  # not `old`, if the function put something there itself
             self._data[key] = new
-        return new
+        del old, replaced
+        result: T = new
+        return result
 
     def contains_key(self, key: object) -> bool:
-        """Whether there is a value under a key."""
-        return isinstance(key, str) and key in self._data
+        """Whether there is a value under a key. What is no string is no key."""
+        return isinstance(key, str) and self._key(key) in self._data
+
+    def keys(self) -> list[str]:
+        """List the keys, in the order they were first put."""
+        return list(self.snapshot())
+
+    def values(self) -> list[Any]:
+        """List the values, in the order their keys were first put."""
+        return list(self.snapshot().values())
+
+    def items(self) -> list[tuple[str, Any]]:
+        """List the keys with their values, in the order the keys were first put."""
+        return list(self.snapshot().items())
 
     def len(self) -> int:
         """Count the keys."""
-        return len(self._data)
+        return len(self.snapshot()) if self._prefix else len(self._data)
+
+    def is_empty(self) -> bool:
+        """Whether there is no key."""
+        return self.len() == 0
 
     def clear(self) -> None:
         """Remove every key."""
         with self._lock:
-            # Not clear(): dropping the values may run their __del__, which may use the store.
-            old, self._data = self._data, {}
+            old = self.snapshot()
+            if self._prefix:
+                for key in old:
+                    self._data.pop(self._prefix + key, None)
+            else:
+                self._data.clear()
         del old
 
     def snapshot(self) -> dict[str, Any]:
         """Copy the store as it is at one moment: a new dictionary with the same values in it."""
-        with self._lock:
-            return self._data.copy()
+        everything = self._data.copy()
+        prefix = self._prefix
+        if not prefix:
+            return everything
+        return {key.removeprefix(prefix): value for key, value in everything.items() if key.startswith(prefix)}
 
     def scoped(self, prefix: str) -> ScopedStore:
         """Look at the keys that begin with `prefix/` as a store of their own; nothing is copied.
@@ -264,99 +204,127 @@ class MemoryStore(_Shared):
             TypeError: The prefix is no string.
             ValueError: It is empty.
         """
-        return ScopedStore(self, prefix)
-
-    def __repr__(self) -> str:
-        return f"<MemoryStore {_describe_keys(self.keys())}>"
-
-
-class ScopedStore(_Shared):
-    """The part of a store whose keys begin with `prefix/`, seen without the prefix; made by `store.scoped(prefix)`.
-
-    It shares the values with its parent and with every other scope of the same prefix. Scopes nest. An error names the
-    key as the parent knows it.
-    """
-
-    __slots__ = ("__weakref__", "_prefix", "_root")
-
-    def __init__(self, parent: Any, prefix: str) -> None:
         if not isinstance(prefix, str):
             raise TypeError(f"a scope's prefix must be a string; got {type_name(type(prefix))}")
         if not prefix:
             raise ValueError("a scope's prefix must not be empty; use the store itself instead")
-        # Straight to the store at the bottom: depth costs nothing at use.
-        if isinstance(parent, ScopedStore):
-            self._root: Any = parent._root
-            self._prefix = f"{parent._prefix}{prefix}/"
-        else:
-            self._root = parent
-            self._prefix = f"{prefix}/"
+        scope = ScopedStore.__new__(ScopedStore)
+        scope._data = self._data
+        scope._lock = self._lock
+        scope._prefix = f"{self._key(prefix)}/"
+        return scope
 
-    def put(self, key: str, value: object) -> None:
-        """Put a value under a key of the scope."""
-        self._root.put(self._full(key), value)
+    @overload
+    def pop(self, key: str, /) -> Any: ...
+    @overload
+    def pop(self, key: str, default: D, /) -> Any | D: ...
+    def pop(self, key: str, default: Any = _MISSING, /) -> Any:
+        """Remove a key and return its value, or the default if there is none.
 
-    def _get(self, key: str, wanted: Any, default: Any) -> Any:
-        extra = {} if default is _MISSING else {"default": default}
-        if wanted is _MISSING:
-            return self._root.get(self._full(key), **extra)
-        return self._root.get(self._full(key), wanted, **extra)
+        Raises:
+            KeyNotFoundError: There is no value and no default.
+        """
+        key = self._key(key)
+        with self._lock:
+            value = self._data.pop(key, default)
+        if value is _MISSING:
+            raise KeyNotFoundError(key)
+        return value
 
-    def remove(self, key: str) -> Any:
-        """Remove a key of the scope and return its value."""
-        return self._root.remove(self._full(key))
+    def popitem(self) -> tuple[str, Any]:
+        """Remove the key that was first put last, and return it with its value.
 
-    def append(self, key: str, item: object) -> None:
-        """Append to the list under a key of the scope, atomically."""
-        self._root.append(self._full(key), item)
+        Raises:
+            KeyError: The store is empty.
+        """
+        with self._lock:
+            keys = self.keys()
+            if not keys:
+                raise KeyError("popitem(): the store is empty")
+            return keys[-1], self.pop(keys[-1])
 
-    def update(self, key: str, fn: Callable[[Any], T]) -> T:
-        """Replace the value under a key of the scope, atomically."""
-        new: T = self._root.update(self._full(key), fn)
-        return new
+    def setdefault(self, key: str, default: object = None, /) -> Any:
+        """Return the value under a key; where there is none, put the default there first, atomically."""
+        key = self._key(key)
+        with self._lock:
+            return self._data.setdefault(key, default)
 
-    def contains_key(self, key: object) -> bool:
-        """Whether the scope has a value under a key."""
-        return isinstance(key, str) and self._root.contains_key(self._prefix + key)
+    def __getitem__(self, key: str, /) -> Any:
+        return self.get(key)
 
-    def clear(self) -> None:
-        """Remove every key of the scope; the rest of the parent stays."""
-        for key in self.keys():
-            try:
-                self._root.remove(self._prefix + key)
-            except KeyNotFoundError:
-                pass  # another thread was quicker
+    def __setitem__(self, key: str, value: object, /) -> None:
+        self.put(key, value)
 
-    def snapshot(self) -> dict[str, Any]:
-        """Copy the scope as it is at one moment, its keys without the prefix."""
-        cut = len(self._prefix)
-        return {key[cut:]: value for key, value in self._root.snapshot().items() if key.startswith(self._prefix)}
+    def __delitem__(self, key: str, /) -> None:
+        self.pop(key)
 
-    def scoped(self, prefix: str) -> ScopedStore:
-        """Make a scope inside this one."""
-        return ScopedStore(self, prefix)
+    def __contains__(self, key: object, /) -> bool:
+        return self.contains_key(key)
 
-    def _full(self, key: str) -> str:
-        _check_key(key)
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
+
+    def __len__(self) -> int:
+        return self.len()
+
+    def __repr__(self) -> str:
+        return f"<MemoryStore {_describe_keys(self.keys())}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError("a store cannot be pickled or copied; its snapshot() can, if its values can")
+
+    def _key(self, key: str) -> str:
+        """The key under which `key` lies in the dict."""
+        if type(key) is not str:
+            if not isinstance(key, str):
+                raise TypeError(f"a store's keys are strings; got {type_name(type(key))}")
+            key = str.__str__(key)
         return self._prefix + key
+
+
+@final
+class ScopedStore(MemoryStore):
+    """The part of a store whose keys begin with `prefix/`, seen without the prefix; made by `store.scoped(prefix)`.
+
+    It shares the values with its parent and with every other scope of the same prefix. Scopes nest. An error
+    names the key as the parent knows it. Listing and counting look at every key of the parent.
+    """
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        raise TypeError("a ScopedStore is made by store.scoped(prefix)")
 
     def __repr__(self) -> str:
         return f"<ScopedStore {self._prefix[:-1]!r} {_describe_keys(self.keys())}>"
 
 
-def _check_key(key: object) -> None:
-    if not isinstance(key, str):
-        raise TypeError(f"a store's keys are strings; got {type_name(type(key))}")
+MutableMapping.register(MemoryStore)  # pyright: ignore - an ABCMeta, which typeshed hides
 
 
-def _is_instance(value: object, wanted: Any) -> bool:
+def _is_of_type(value: object, wanted: Any) -> bool:
+    """Whether a value is of the type asked for: a class, a union, a tuple of them, or the class of a `list[int]`.
+
+    A `bool` is no `int` here: who asks for a number is not served with a truth.
+    """
+    if type(value) is wanted:
+        return True
+    if type(wanted) is type:
+        return isinstance(value, wanted) and not (wanted is int and type(value) is bool)
+    if isinstance(wanted, tuple):
+        several: tuple[Any, ...] = wanted
+        return any(_is_of_type(value, one) for one in several)
+    if isinstance(wanted, UnionType):
+        return _is_of_type(value, wanted.__args__)
+    if isinstance(wanted, GenericAlias):
+        return _is_of_type(value, wanted.__origin__)
     try:
         return isinstance(value, wanted)
-    except TypeError:
-        origin = getattr(wanted, "__origin__", None)  # list[int]: the items are not looked at
-        if isinstance(origin, type):
-            return isinstance(value, origin)
-        raise
+    except TypeError as error:
+        raise TypeError(
+            f"the type to get() must be a class, a union or a tuple of classes; got {wanted!r}. "
+            "What to answer for a missing key is written get(key, default=...)"
+        ) from error
 
 
 def _describe_keys(keys: list[str]) -> str:

@@ -1,16 +1,17 @@
 """The errors of a run, built in one place, so that both engines say the same in the same words.
 
-Every message says what was expected, what came, and what to try. What a task returned, got or stored is named by its
-type, never quoted: errors end up in logs, and values do not belong there. States are names and are shown. The text of
-a user's own exception is the user's to choose, and is shown, cut to one line.
+Every message says what was expected, what came, and what to try. What a task returned, got or stored is named
+by its type, never quoted: errors end up in logs, and values do not belong there. States are names and are
+shown. The text of a user's own exception is the user's to choose, and is shown, cut to one line.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from enum import Enum
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from cano._naming import describe_error, shorten, type_name
 from cano.errors import (
     AttemptTimeoutError,
     BranchCancelledError,
@@ -23,11 +24,13 @@ from cano.errors import (
     TaskError,
     WorkflowError,
     WorkflowTimeoutError,
-    shorten,
-    type_name,
 )
 from cano.join import JoinProgress, JoinStrategy
-from cano.results import SplitResult
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from cano.results import SplitResult
 
 __all__ = [
     "ask_strategy",
@@ -49,8 +52,8 @@ __all__ = [
     "too_many_transitions",
 ]
 
-_SHOWN: Final = 200
-"""How many characters of a user's message are shown inside one of ours."""
+_PARTS: Final = 5
+"""Up to how many parts a tuple is shown part by part."""
 
 _VERDICTS: Final = {"wait": 0, "proceed": 1, "fail": 2}
 """The numbers of the machines (`pure/join.py`, `join.rs`)."""
@@ -59,27 +62,14 @@ _VERDICTS: Final = {"wait": 0, "proceed": 1, "fail": 2}
 def describe_state(state: object) -> str:
     """Show a state in a message: `DataState.START`, `'start'`, `('load', 3)`; other objects by their type."""
     if isinstance(state, Enum):
-        name = state.name if isinstance(state.name, str) else shorten(state)
-        return f"{type(state).__name__}.{name}"
+        return f"{type(state).__name__}.{state.name}"
     if state is None or isinstance(state, str | int | float):
         return shorten(state)
-    if type(state) is tuple and len(state) <= 5:
-        inside = ", ".join(describe_state(part) for part in state)
-        return f"({inside},)" if len(state) == 1 else f"({inside})"
+    if type(state) is tuple and len(state) <= _PARTS:
+        parts: tuple[object, ...] = state
+        inside = ", ".join(describe_state(part) for part in parts)
+        return f"({inside},)" if len(parts) == 1 else f"({inside})"
     return type_name(state) if isinstance(state, type) else type_name(type(state))
-
-
-def describe_error(error: BaseException) -> str:
-    """Show a user's exception in a message: its type and the first line of its text; never raises."""
-    try:
-        text = str(error).strip()
-    except Exception as raised:  # a user's __str__ must not hide the error that is being described
-        text = f"(its text cannot be shown: {type_name(type(raised))})"
-    first = text.split("\n", 1)[0]
-    if len(first) > _SHOWN:
-        first = f"{first[: _SHOWN - 1]}…"
-    name = type_name(type(error))
-    return f"{name}: {first}" if first else name
 
 
 def locate(
@@ -91,11 +81,19 @@ def locate(
     path: Iterable[Any] = (),
 ) -> None:
     """Write into an error of ours where it happened, as far as it does not say so already."""
-    if isinstance(error, CanoError):
-        error._locate(state=state, task=task, attempt=attempt, path=path)
+    if not isinstance(error, CanoError):
+        return
+    if error.state is None:
+        error.state = state
+    if error.task is None:
+        error.task = task
+    if error.attempt is None:
+        error.attempt = attempt
+    if not error.path:
+        error.path = tuple(path)
 
 
-# --- tasks ----------------------------------------------------------------------------------------------------------
+# --- tasks ---
 
 
 def task_failed(
@@ -108,21 +106,23 @@ def task_failed(
         state: The state.
         task: The task's name.
         attempts: How many attempts were made.
-        retried: Whether the error stands for several attempts (`RetryExhaustedError`) or for one (`TaskError`).
+        retried: Whether the error stands for several attempts (`RetryExhaustedError`) or for one
+            (`TaskError`).
         path: The states entered.
     """
     failed: CanoError
     if retried:
         failed = RetryExhaustedError(
-            f"{_task(state, task)} failed on each of {attempts} attempts, the last one with {describe_error(error)}",
+            f"{_task(state, task)} failed on each of {attempts} attempts, last with {describe_error(error)}",
             attempts=attempts,
             state=state,
             task=task,
             path=path,
         )
     elif isinstance(error, AttemptTimeoutError) and error.__dict__.pop("_of_this_attempt", False):
-        # Ours, and raised as it is. One from a workflow inside the task is the task's own exception, like any other.
-        error._locate(state=state, task=task, attempt=attempts, path=path)
+        # Ours, and raised as it is. One from a workflow inside the task is the task's own exception, like any
+        # other.
+        locate(error, state=state, task=task, attempt=attempts, path=path)
         return error
     else:
         failed = TaskError(
@@ -172,12 +172,13 @@ def bad_result(
     """A task returned what cannot steer the run.
 
     Args:
-        value: What it returned; only its type is named, unless it is an enum member or `reason` is `"undeclared"`.
+        value: What it returned; only its type is named, unless it is an enum member or `reason` is
+            `"undeclared"`.
         state: The state.
         task: The task's name.
         path: The states entered.
-        reason: `"none"` for `None`, `"unknown"` for anything that is no state of this workflow, `"undeclared"` for a
-            state that the task's declared transitions do not name.
+        reason: `"none"` for `None`, `"unknown"` for anything that is no state of this workflow,
+            `"undeclared"` for a state that the task's declared transitions do not name.
         declared: The declared transitions, for `"undeclared"`.
     """
     subject = _task(state, task)
@@ -201,13 +202,13 @@ def bad_result(
     return WorkflowError(message, state=state, task=task, path=path)
 
 
-# --- runs -----------------------------------------------------------------------------------------------------------
+# --- runs ---
 
 
 def no_handler(state: Any, *, path: Iterable[Any] = ()) -> WorkflowError:
     """A run came to a state that nobody registered."""
     return WorkflowError(
-        f"no handler for the state {describe_state(state)}; register(...) a task for it, or add_exit_state(...)",
+        f"no handler for the state {describe_state(state)}; register(...) a task, or add_exit_state(...)",
         state=state,
         path=path,
     )
@@ -247,7 +248,7 @@ def run_cancelled(reason: str | None, *, state: Any = None, path: Iterable[Any] 
     )
 
 
-# --- splits ---------------------------------------------------------------------------------------------------------
+# --- splits ---
 
 
 def join_failed(
@@ -259,7 +260,7 @@ def join_failed(
     task: str | None = None,
     reason: str | None = None,
 ) -> JoinError:
-    """A join has failed: the group of the branches' own exceptions, in order of completion, each with its index."""
+    """A join has failed: the branches' own exceptions, in order of completion, each with its index."""
     exceptions: list[BaseException] = []
     for row in result.errors:
         if row.error is not None:
@@ -309,7 +310,7 @@ def branch_cancelled(
 def source_failed(error: BaseException, *, state: Any, path: Iterable[Any], task: str | None = None) -> CanoError:
     """Where the branches come from has raised. A `ConfigurationError` stays what it is."""
     if isinstance(error, ConfigurationError):
-        error._locate(state=state, task=task, path=path)
+        locate(error, state=state, task=task, path=path)
         return error
     failed = TaskError(
         f"the source of the branches of {_split(state, task)} failed with {describe_error(error)}",
@@ -335,16 +336,17 @@ def ask_strategy(
         The machines' number of the verdict and `None`, or 0 and what the state fails with.
 
     Raises:
-        KeyboardInterrupt: The function raised it; so with `SystemExit`. Everything else it raises is returned.
+        KeyboardInterrupt: The function raised it; so with `SystemExit`. Everything else it raises is
+            returned.
     """
     function = strategy.function
     assert function is not None
     try:
-        answer: object = function(JoinProgress(*progress, elapsed))
+        answer: Any = function(JoinProgress(*progress, elapsed))
         verdict = _VERDICTS.get(answer) if isinstance(answer, str) else None
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # also a CancelledError: raised here it is an error, nobody cancelled anything
+    except BaseException as error:
         return 0, strategy_failed(error)
     if verdict is None:
         close = getattr(answer, "close", None)
@@ -394,11 +396,9 @@ def _unmet(strategy: JoinStrategy, ok: int, total: int) -> str:
 
 def _note(error: BaseException, text: str) -> None:
     """Add a note once: one exception may pass here again, when it was raised by several branches or runs."""
-    try:
+    with suppress(Exception):  # a user's exception that refuses a note is reported without one
         if text not in getattr(error, "__notes__", ()):
             error.add_note(text)
-    except Exception:
-        pass  # a user's exception that refuses a note is reported without one
 
 
 def _task(state: Any, task: str | None) -> str:
