@@ -7,13 +7,13 @@ decision; it holds indices and counts, the driver holds the values.
 Phases, and the events that are legal in each (all others raise `MachineError` and change nothing)::
 
     NEW       opening, stop
-    OPEN      succeeded, failed, backing_off, retry_due, hedge_due, withdraw, source_ended, deadline, stop
+    OPEN      succeeded, failed, backing_off, retry_due, hedge_due, withdraw, source_ended, sized, deadline, stop
     ASKING    answer, stop
     PROCEEDED, FAILED, STOPPED
               dropped, withdraw, stop
 
     NEW --opening--> OPEN | ASKING | PROCEEDED | FAILED
-    OPEN --a completion, source_ended, deadline--> OPEN | ASKING | PROCEEDED | FAILED
+    OPEN --a completion, source_ended, sized, deadline--> OPEN | ASKING | PROCEEDED | FAILED
     ASKING --answer--> OPEN | PROCEEDED | FAILED
     any --stop--> STOPPED
 
@@ -206,6 +206,15 @@ class SplitMachine:
         verdict = self.join.source_ended(self.drawn)
         self._fresh_end = self.drawn
         return self._conclude(verdict)
+
+    def sized(self, total: int) -> int:
+        """Take in how many branches an undecided split has, before its source is exhausted; return the verdict."""
+        if self.phase != OPEN or self.join.total is not None or total < self.drawn:
+            raise self._refuse("sized")
+        verdict = self.join.source_ended(total)
+        self._let_start()
+        # A function is asked after completions, and N alone is none (unless there is nothing to wait for).
+        return self._conclude(WAIT if verdict == ASK and total else verdict)
 
     def deadline(self) -> int:
         """Take in that the split's time is over; return the verdict, PROCEED or FAIL."""

@@ -1,0 +1,85 @@
+"""Picks the engine. Which one runs is never a surprise: asking for one that is not here raises."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from cano.errors import ConfigurationError, EngineUnavailableError
+
+from .contract import Engine
+
+NAMES = ("native", "python")
+
+_engines: dict[str, Engine] = {}
+_unavailable: dict[str, str] = {}
+
+
+def resolve(name: str | None) -> Engine:
+    """Return an engine by name, or the default one.
+
+    Args:
+        name: `"native"`, `"python"`, or `None`: then the environment variable `CANO_ENGINE` decides, and without it
+            the native engine is taken where it is available, else the pure one.
+
+    Raises:
+        ConfigurationError: There is no engine of that name.
+        EngineUnavailableError: There is, but not here; the message says why and how to get it.
+    """
+    if name is None:
+        name = os.environ.get("CANO_ENGINE") or None
+        if name is None:
+            return _load("native") or _require("python")
+        if name not in NAMES:
+            raise ConfigurationError(f'CANO_ENGINE must be "native" or "python", but {name!r} came')
+    elif name not in NAMES:
+        shown = repr(name) if isinstance(name, str) else type(name).__name__
+        raise ConfigurationError(f'engine must be "native", "python" or None, but {shown} came')
+    return _require(name)
+
+
+def why_unavailable(name: str) -> str | None:
+    """Return why an engine cannot be used here; `None` if it can."""
+    _load(name)
+    return _unavailable.get(name)
+
+
+def _require(name: str) -> Engine:
+    engine = _load(name)
+    if engine is None:
+        raise EngineUnavailableError(
+            f"the {name} engine is not available here: {_unavailable[name]}. Install a wheel built for this Python "
+            f'(pip install --force-reinstall cano), or choose engine="python".'
+        )
+    return engine
+
+
+def _load(name: str) -> Engine | None:
+    engine = _engines.get(name)
+    if engine is None and name not in _unavailable:
+        if name == "python":
+            from .pure import PureEngine
+
+            engine = PureEngine()
+        else:
+            try:
+                from .native import NativeEngine
+
+                engine = NativeEngine()
+            except ImportError as error:
+                _unavailable[name] = str(error)
+                return None
+        _engines[name] = engine
+    return engine
+
+
+_pause: type[Any] | None = None
+
+
+def pause(delay: float, result: Any) -> Any:
+    """Return an awaitable that sleeps on the timers of whichever engine runs the awaiting branch."""
+    global _pause
+    if _pause is None:
+        engine = _load("native") or _require("python")
+        _pause = engine.pause_type()
+    return _pause(delay, result)

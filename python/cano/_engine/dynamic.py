@@ -1,0 +1,105 @@
+"""Making the plan of a split: at registration, and at run time for a task that answers `TaskResult.Split`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cano.errors import ConfigurationError
+from cano.join import JoinConfig
+from cano.policy import Retry
+from cano.steps import TaskResult
+
+from .calls import callable_of, examine_map, examine_task
+from .contract import Call, SplitPlan, TaskPlan
+
+
+def examine_source(over: Any, *, with_store: bool = True) -> Call | None:
+    """Return how to call a source that is a function; `None` for one that is drawn from as it is."""
+    if hasattr(over, "__iter__") or hasattr(over, "__aiter__"):
+        return None
+    if isinstance(over, (str, bytes)) or not callable(over):
+        raise ConfigurationError(
+            f"branches come from an iterable, an async iterable, or a function that returns one, "
+            f"but {type(over).__qualname__} came"
+        )
+    call = examine_task(over, inline=True, what="a source of branches")
+    if call.arity and not with_store:
+        raise ConfigurationError(
+            f"the source {call.name} asks for a store, but there is none outside a workflow; "
+            f"bind what it needs with functools.partial"
+        )
+    return call
+
+
+def split_over_tasks(
+    tasks: Any,
+    join: JoinConfig[Any],
+    *,
+    name: str | None,
+    retry: Retry,
+    attempt_timeout: float | None,
+    inline: bool,
+) -> SplitPlan:
+    """Return the plan of a split whose branches are tasks; a list of them is checked and copied here."""
+    over_call = examine_source(tasks)
+    if over_call is None and isinstance(tasks, (list, tuple, set, frozenset)):
+        tasks = tuple(tasks)
+        for task in tasks:
+            callable_of(task, "a branch")
+    return SplitPlan(
+        call=None,
+        over=tasks,
+        over_call=over_call,
+        join=join,
+        name=name or "split",
+        retry=retry,
+        attempt_timeout=attempt_timeout,
+        inline=inline,
+    )
+
+
+def split_over_data(
+    function: Any,
+    over: Any,
+    join: JoinConfig[Any],
+    *,
+    name: str | None,
+    retry: Retry,
+    attempt_timeout: float | None,
+    inline: bool,
+    with_store: bool = True,
+) -> SplitPlan:
+    """Return the plan of a split over data: `function` on each item of `over`."""
+    call = examine_map(function, inline=inline, name=name)
+    return SplitPlan(
+        call=call,
+        over=over,
+        over_call=examine_source(over, with_store=with_store),
+        join=join,
+        name=name or call.name,
+        retry=retry,
+        attempt_timeout=attempt_timeout,
+        inline=inline,
+    )
+
+
+def split_of(result: TaskResult[Any], task: TaskPlan) -> SplitPlan:
+    """Return the plan of the split a task answered with; its branches have the options of that task's state.
+
+    Raises:
+        ConfigurationError: The split can never be joined, or what it is to draw from is no source.
+    """
+    join = result.join
+    assert join is not None
+    plan = split_over_tasks(
+        result.tasks,
+        join,
+        name=task.name,
+        retry=task.retry,
+        attempt_timeout=task.attempt_timeout,
+        inline=False,
+    )
+    problems = join.problems(len(plan.over) if isinstance(plan.over, tuple) else None)
+    if problems:
+        raise ConfigurationError([f"the split that task {task.name} answered with: {p}" for p in problems])
+    return plan

@@ -1,0 +1,148 @@
+"""Where a split's branches come from: opening a source, and feeding an engine from an asynchronous one.
+
+Shared by both engines: sources are user code called on the loop's thread, one item at a time, and only when a branch
+may start. A synchronous source is drawn by the engine itself; an asynchronous one by `feed`, a task of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any, Protocol
+
+from cano.errors import ConfigurationError
+
+from .contract import STORE, SplitPlan
+
+
+class Source:
+    """An opened source. Exactly one of `iterator` and `pending` is set.
+
+    Attributes:
+        iterator: draws the next item.
+        total: the number of branches, where the source has a length.
+        pending: an asynchronous source, or an awaitable that gives the real one: `feed` deals with it.
+        close: closes a generator when the split ends.
+    """
+
+    __slots__ = ("close", "iterator", "pending", "total")
+
+    def __init__(self) -> None:
+        self.iterator: Iterator[Any] | None = None
+        self.total: int | None = None
+        self.pending: Any = None
+        self.close: Callable[[], None] | None = None
+
+
+class Fed(Protocol):
+    """What `feed` needs of an engine's split."""
+
+    def room(self) -> Awaitable[bool]:
+        """Wait until a branch may start; false when the split is decided."""
+        ...
+
+    def offer(self, item: Any) -> None:
+        """Start a branch on an item."""
+        ...
+
+    def known(self, total: int) -> None:
+        """The source turned out to have a length."""
+        ...
+
+
+def is_one_shot(source: Any) -> bool:
+    """Whether a source can serve only one run (an iterator rather than a container)."""
+    if hasattr(source, "__next__"):
+        return True
+    return hasattr(source, "__anext__")
+
+
+def refuse_source(source: Any) -> ConfigurationError:
+    """Say why something cannot be drawn from."""
+    return ConfigurationError(
+        f"a split draws its branches from an iterable, an async iterable, or a function that returns one, "
+        f"but {type(source).__qualname__} came"
+    )
+
+
+def open_source(plan: SplitPlan, store: Any) -> Source:
+    """Open a split's source for one run, calling it first when it is a function of the store."""
+    over = plan.over
+    call = plan.over_call
+    if call is not None:
+        over = call.function(store) if call.arity == STORE else call.function()
+        if hasattr(over, "__await__"):
+            source = Source()
+            source.pending = over
+            return source
+    elif is_one_shot(over):
+        if plan.spent:
+            raise ConfigurationError(
+                f"the source of split {plan.name} is an iterator that has already served a run; "
+                f"register a list, or a function that returns a fresh iterator for each run"
+            )
+        plan.spent = True
+    return _open(over)
+
+
+def _open(over: Any) -> Source:
+    source = Source()
+    if hasattr(over, "__aiter__"):
+        source.pending = over
+        return source
+    try:
+        source.iterator = iter(over)
+    except TypeError:
+        raise refuse_source(over) from None
+    if hasattr(over, "__len__"):
+        source.total = len(over)
+    if hasattr(source.iterator, "close"):
+        source.close = source.iterator.close
+    return source
+
+
+async def feed(split: Fed, pending: Any) -> None:
+    """Draw an asynchronous source into a split, one item for each branch that may start.
+
+    Cancelling it closes the source. An error of the source goes to whoever awaits this.
+    """
+    if hasattr(pending, "__await__"):
+        pending = await pending
+    if not hasattr(pending, "__aiter__"):
+        source = _open(pending)
+        assert source.iterator is not None
+        if source.total is not None:
+            split.known(source.total)
+        try:
+            for _ in _counted(source.total):
+                if not await split.room():
+                    return
+                try:
+                    item = next(source.iterator)
+                except StopIteration:
+                    return
+                split.offer(item)
+        finally:
+            if source.close is not None:
+                source.close()
+        return
+    iterator: AsyncIterator[Any] = aiter(pending)
+    try:
+        while await split.room():
+            try:
+                item = await anext(iterator)
+            except StopAsyncIteration:
+                return
+            split.offer(item)
+    finally:
+        aclose = getattr(iterator, "aclose", None)
+        if aclose is not None:
+            # Otherwise the event loop's async-generator hook would close it later, in a task of its own.
+            await aclose()
+
+
+def _counted(total: int | None) -> Iterator[None]:
+    if total is None:
+        while True:
+            yield None
+    for _ in range(total):
+        yield None

@@ -1,0 +1,175 @@
+"""The other two kinds of attempt: a sync callable on a worker thread, and a real `asyncio.Task`.
+
+Both answer to what the driver asks of a `Branch`: `index`, `attempt`, `started`, `timer`, `timed_out`, `release()`,
+`expire()`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Callable, Coroutine
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any
+
+from .branch import CANCELLED, ERROR, OK
+
+if TYPE_CHECKING:
+    from .driver import SplitDriver
+    from .timers import Timer
+
+
+def as_coroutine(awaitable: Any) -> Coroutine[Any, Any, Any]:
+    """Return something with `send` and `throw` that runs an awaitable; a coroutine as it is."""
+    if isinstance(awaitable, CoroutineType) or (
+        hasattr(awaitable, "send") and hasattr(awaitable, "throw") and hasattr(awaitable, "close")
+    ):
+        return awaitable  # type: ignore[no-any-return]
+
+    async def wait() -> Any:
+        return await awaitable
+
+    return wait()
+
+
+class ThreadAttempt:
+    """An attempt on a worker thread. It cannot be stopped: cancelled, its result is dropped."""
+
+    __slots__ = (
+        "_arguments",
+        "_driver",
+        "_function",
+        "attempt",
+        "context",
+        "ended",
+        "error",
+        "index",
+        "outcome",
+        "over",
+        "released",
+        "started",
+        "timed_out",
+        "timer",
+    )
+
+    def __init__(
+        self,
+        driver: SplitDriver,
+        index: int,
+        attempt: int,
+        function: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        context: contextvars.Context,
+    ) -> None:
+        self._driver: SplitDriver | None = driver
+        self._function = function
+        self._arguments = arguments
+        self.index = index
+        self.attempt = attempt
+        self.context = context
+        self.started = 0.0  # written by the worker; 0 while the attempt waits for one
+        self.ended = 0.0
+        self.outcome: Any = None
+        self.error: BaseException | None = None
+        self.timer: Timer | None = None
+        self.timed_out = False
+        self.released = False
+        self.over = False
+
+    def __call__(self) -> None:
+        """Run, on a worker thread."""
+        driver = self._driver
+        if self.released or driver is None:
+            return
+        self.started = driver.now()
+        try:
+            self.outcome = self.context.run(self._function, *self._arguments)
+        except BaseException as error:
+            self.error = error
+        self.ended = driver.now()
+        driver.landed(self)
+
+    def release(self) -> None:
+        """The split goes on without it, now: nobody waits for the thread."""
+        self.released = True
+        self._end(CANCELLED)
+
+    def expire(self, _: Any) -> None:
+        """The timer fired. The attempt's time counts from the moment a worker took it up, which may be later."""
+        driver = self._driver
+        if driver is None or self.over:
+            return
+        limit = driver.plan.attempt_timeout or 0.0
+        due = (self.started or driver.now()) + limit
+        if due > driver.now() + 1e-9:
+            self.timer = driver.timers.add(due, self.expire, None)
+            return
+        self.timer = None
+        self.timed_out = True
+        self._end(CANCELLED)
+
+    def _end(self, outcome: int) -> None:
+        driver, self._driver = self._driver, None
+        self.over = True
+        if driver is not None:
+            if self.timer is not None:
+                driver.timers.cancel(self.timer)
+            driver.attempt_ended(self, outcome, None, None)
+
+
+class TaskAttempt:
+    """An attempt that is a real `asyncio.Task`: for `introspect=True` and loops with a task factory."""
+
+    __slots__ = ("_driver", "_task", "attempt", "index", "released", "started", "timed_out", "timer")
+
+    def __init__(self, driver: SplitDriver, index: int, attempt: int, started: float) -> None:
+        self._driver = driver
+        self._task: asyncio.Task[Any] | None = None
+        self.index = index
+        self.attempt = attempt
+        self.started = started
+        self.timer: Timer | None = None
+        self.timed_out = False
+        self.released = False
+
+    def begin(self, coro: Coroutine[Any, Any, Any], context: contextvars.Context) -> None:
+        """Create the task through the loop, so that a task factory sees it, in a copy of the branch's context."""
+        driver = self._driver
+        # Not `create_task(context=...)`: task factories written before 3.11 do not take it.
+        task = self._task = context.run(driver.loop.create_task, coro)
+        task.set_name(f"cano-{driver.plan.name}-{self.index}")
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        driver = self._driver
+        if self.timer is not None:
+            driver.timers.cancel(self.timer)
+            self.timer = None
+        error: BaseException | None
+        if task.cancelled():
+            outcome, result = CANCELLED, None
+            try:
+                task.result()
+            except asyncio.CancelledError as cancelled:
+                error = cancelled
+        else:
+            error = task.exception()
+            outcome, result = (OK, task.result()) if error is None else (ERROR, None)
+        try:
+            driver.attempt_ended(self, outcome, result, error)
+            driver.end_turn()
+        finally:
+            error = None
+
+    def release(self) -> None:
+        """Cancel it because the split goes on without it; once."""
+        if not self.released and self._task is not None:
+            self.released = True
+            self._task.cancel()
+
+    def expire(self, _: Any) -> None:
+        """The attempt's time is up."""
+        self.timer = None
+        if self._task is not None and not self.released and not self._task.done():
+            self.timed_out = True
+            self._task.cancel()

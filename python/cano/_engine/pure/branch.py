@@ -1,0 +1,423 @@
+"""`Branch`: the task object of one attempt of one branch, stepped in place on the loop's thread.
+
+It is to a branch what `asyncio.Task` is to a coroutine, with the same algorithm for stepping, waiting and cancelling
+(CPython, `Lib/asyncio/tasks.py`), and the interface the asyncio documentation gives to third-party tasks
+(*Extending asyncio*). What differs: the first step runs at once, in the starter's stack; a bare `yield` joins the split's
+batch instead of costing a loop callback; the engine's own `Pause` parks in the split's timers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from asyncio import tasks as _tasks
+from collections.abc import Callable, Coroutine, Generator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .driver import SplitDriver
+    from .timers import Timer
+
+# What became of an attempt.
+OK = 0
+ERROR = 1
+CANCELLED = 2
+
+_current_tasks: dict[Any, Any] | None = getattr(_tasks, "_current_tasks", None)
+
+if hasattr(_tasks, "_swap_current_task"):  # 3.12+
+    swap_current_task: Callable[[Any, Any], Any] = _tasks._swap_current_task
+else:
+
+    def swap_current_task(loop: Any, task: Any) -> Any:
+        """Make `task` the loop's current task and return the one before it."""
+        assert _current_tasks is not None
+        previous = _current_tasks.get(loop)
+        if task is None:
+            _current_tasks.pop(loop, None)
+        else:
+            _current_tasks[loop] = task
+        return previous
+
+
+class Branch:
+    """One attempt of one branch. Looks like an `asyncio.Task` to whatever runs inside it, but is no instance of it."""
+
+    __slots__ = (
+        "__weakref__",
+        "_asyncio_future_blocking",
+        "_callbacks",
+        "_cancel_message",
+        "_context",
+        "_coro",
+        "_exception",
+        "_fut_waiter",
+        "_loop",
+        "_must_cancel",
+        "_name",
+        "_num_cancels_requested",
+        "_outcome",
+        "_result",
+        "attempt",
+        "index",
+        "released",
+        "split",
+        "started",
+        "timed_out",
+        "timer",
+    )
+
+    def __init__(
+        self,
+        split: SplitDriver,
+        index: int,
+        attempt: int,
+        coro: Coroutine[Any, Any, Any],
+        context: contextvars.Context,
+    ) -> None:
+        self.split: SplitDriver | None = split
+        self.index = index
+        self.attempt = attempt
+        self.started = 0.0
+        self.timer: Timer | None = None  # of the attempt's timeout
+        self.timed_out = False
+        self.released = False  # cancelled by the engine: it decided without this branch
+        self._loop = split.loop
+        self._coro = coro
+        self._context = context
+        self._name: str | None = None
+        self._fut_waiter: Any = None
+        self._must_cancel = False
+        self._cancel_message: Any = None
+        self._num_cancels_requested = 0
+        self._callbacks: list[tuple[Callable[..., Any], contextvars.Context]] = []
+        self._outcome: int | None = None
+        self._result: Any = None
+        self._exception: BaseException | None = None
+        self._asyncio_future_blocking = False
+
+    # --- stepping -------------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Take the first step, in the branch's context, as the current task."""
+        loop = self._loop
+        previous = swap_current_task(loop, self)
+        try:
+            self._context.run(self._step, None)
+        finally:
+            swap_current_task(loop, previous)
+
+    def resume(self, error: BaseException | None = None) -> None:
+        """Take a step from the split's batch, or with an error to throw; in the branch's context."""
+        if self._outcome is None:
+            loop = self._loop
+            previous = swap_current_task(loop, self)
+            try:
+                self._context.run(self._step, error)
+            finally:
+                swap_current_task(loop, previous)
+
+    def _resume_alone(self, error: BaseException | None = None) -> None:
+        """A loop callback that takes a step and ends the turn."""
+        split = self.split
+        try:
+            self.resume(error)
+        finally:
+            if split is not None:
+                split.end_turn()
+
+    def _wakeup(self, future: Any) -> None:
+        """The callback on what the branch waits for; the loop has entered the branch's context already."""
+        loop = self._loop
+        split = self.split
+        previous = swap_current_task(loop, self)
+        try:
+            try:
+                future.result()
+            except BaseException as error:
+                self._step(error)
+            else:
+                self._step(None)
+        finally:
+            swap_current_task(loop, previous)
+            if split is not None:
+                split.end_turn()
+
+    def _step(self, error: BaseException | None) -> None:
+        if self._must_cancel:
+            if not isinstance(error, asyncio.CancelledError):
+                error = self._make_cancelled_error()
+            self._must_cancel = False
+        self._fut_waiter = None
+        coro = self._coro
+        outcome: int | None = None
+        result: Any = None
+        try:
+            yielded = coro.send(None) if error is None else coro.throw(error)
+        except StopIteration as stop:
+            if self._must_cancel:  # cancelled right before it stopped: asyncio counts that as cancelled
+                self._must_cancel = False
+                outcome, error = CANCELLED, self._make_cancelled_error()
+            else:
+                outcome, result, error = OK, stop.value, None
+        except asyncio.CancelledError as cancelled:
+            outcome, error = CANCELLED, cancelled
+        except BaseException as failure:
+            outcome, error = ERROR, failure
+        # Outside the handlers: what runs from here on must not see the branch's exception as the one being handled.
+        if outcome is None:
+            self._park(yielded)
+            return
+        split = self.split
+        assert split is not None
+        self._finish(outcome, result, error)
+        if outcome == ERROR and isinstance(error, (KeyboardInterrupt, SystemExit)) and split.raises_fatal():
+            raise error
+        error = None  # a traceback would hold this frame, and this frame the error
+
+    def _park(self, yielded: Any) -> None:
+        """Wait for what the coroutine yielded: Task's rules, and two ways of our own that touch no loop."""
+        split = self.split
+        assert split is not None
+        if yielded is None:
+            split.batch.append(self)
+            return
+        if type(yielded) is Pause:
+            yielded.park(self, split)
+            return
+        blocking = getattr(yielded, "_asyncio_future_blocking", None)
+        if blocking is None:
+            problem = f"Task got bad yield: {yielded!r}"
+        elif _loop_of(yielded) is not self._loop:
+            problem = f"Task {self!r} got Future {yielded!r} attached to a different loop"
+        elif not blocking:
+            problem = f"yield was used instead of yield from in task {self!r} with {yielded!r}"
+        elif yielded is self:
+            problem = f"Task cannot await on itself: {self!r}"
+        else:
+            yielded._asyncio_future_blocking = False
+            yielded.add_done_callback(self._wakeup, context=self._context)
+            self._fut_waiter = yielded
+            if self._must_cancel and yielded.cancel(msg=self._cancel_message):
+                self._must_cancel = False
+            return
+        self._loop.call_soon(self._resume_alone, RuntimeError(problem))
+
+    def _finish(self, outcome: int, result: Any, error: BaseException | None) -> None:
+        self._outcome = outcome
+        self._result = result
+        self._exception = error
+        split = self.split
+        assert split is not None
+        if self.timer is not None:
+            split.timers.cancel(self.timer)
+            self.timer = None
+        callbacks = self._callbacks
+        if callbacks:
+            self._callbacks = []
+            for callback, context in callbacks:
+                self._loop.call_soon(callback, self, context=context)
+        self.split = None
+        split.attempt_ended(self, outcome, result, error)
+
+    # --- what the engine does to it -------------------------------------------------------------------------------
+
+    def release(self) -> None:
+        """Cancel it because the split goes on without it; once."""
+        if not self.released:
+            self.released = True
+            self.cancel()
+
+    def expire(self, _: Any) -> None:
+        """The attempt's time is up."""
+        self.timer = None
+        if self._outcome is None and not self.released:
+            self.timed_out = True
+            self.cancel()
+
+    # --- the interface of a Task ----------------------------------------------------------------------------------
+
+    def cancel(self, msg: Any = None) -> bool:
+        """Ask the branch to stop: `CancelledError` is thrown into it at its next step."""
+        if self._outcome is not None:
+            return False
+        self._num_cancels_requested += 1
+        if self._fut_waiter is not None and self._fut_waiter.cancel(msg=msg):
+            return True
+        self._must_cancel = True
+        self._cancel_message = msg
+        return True
+
+    def cancelling(self) -> int:
+        """Return how many cancellations were requested and not taken back."""
+        return self._num_cancels_requested
+
+    def uncancel(self) -> int:
+        """Take back one request for cancellation; returns how many remain."""
+        if self._num_cancels_requested > 0:
+            self._num_cancels_requested -= 1
+            if self._num_cancels_requested == 0:
+                self._must_cancel = False
+        return self._num_cancels_requested
+
+    def _make_cancelled_error(self) -> asyncio.CancelledError:
+        message, self._cancel_message = self._cancel_message, None
+        return asyncio.CancelledError() if message is None else asyncio.CancelledError(message)
+
+    def done(self) -> bool:
+        """Whether the attempt has ended."""
+        return self._outcome is not None
+
+    def cancelled(self) -> bool:
+        """Whether the attempt ended by cancellation."""
+        return self._outcome == CANCELLED
+
+    def result(self) -> Any:
+        """Return what the coroutine returned, or raise what it raised."""
+        if self._outcome is None:
+            raise asyncio.InvalidStateError("Result is not set.")
+        if self._exception is not None:
+            raise self._exception
+        return self._result
+
+    def exception(self) -> BaseException | None:
+        """Return what the coroutine raised, if it did."""
+        if self._outcome is None:
+            raise asyncio.InvalidStateError("Exception is not set.")
+        if self._outcome == CANCELLED:
+            assert self._exception is not None
+            raise self._exception
+        return self._exception
+
+    def add_done_callback(
+        self, callback: Callable[..., Any], *, context: contextvars.Context | None = None
+    ) -> None:
+        """Have the loop call `callback(branch)` once the attempt has ended."""
+        if context is None:
+            context = contextvars.copy_context()
+        if self._outcome is None:
+            self._callbacks.append((callback, context))
+        else:
+            self._loop.call_soon(callback, self, context=context)
+
+    def remove_done_callback(self, callback: Callable[..., Any]) -> int:
+        """Forget a callback; returns how many were removed."""
+        kept = [entry for entry in self._callbacks if entry[0] != callback]
+        removed = len(self._callbacks) - len(kept)
+        self._callbacks[:] = kept
+        return removed
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        """Return the loop the branch runs on."""
+        return self._loop
+
+    def get_coro(self) -> Coroutine[Any, Any, Any]:
+        """Return the user's own coroutine."""
+        return self._coro
+
+    def get_context(self) -> contextvars.Context:
+        """Return the context the branch runs in."""
+        return self._context
+
+    def get_name(self) -> str:
+        """Return the branch's name; `cano-<task>-<index>` unless it was set."""
+        if self._name is None:
+            split = self.split
+            task = split.plan.name if split is not None else "branch"
+            self._name = f"cano-{task}-{self.index}"
+        return self._name
+
+    def set_name(self, value: object) -> None:
+        """Set the branch's name."""
+        self._name = str(value)
+
+    def get_stack(self, *, limit: int | None = None) -> list[Any]:
+        """Return the frames of the branch's coroutine, as `asyncio.Task.get_stack` does."""
+        return _base_tasks()._task_get_stack(self, limit)  # type: ignore[no-any-return]
+
+    def print_stack(self, *, limit: int | None = None, file: Any = None) -> None:
+        """Print the stack of the branch's coroutine."""
+        _base_tasks()._task_print_stack(self, limit, file)
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        if self._outcome is None:
+            self._asyncio_future_blocking = True
+            yield self
+        if self._outcome is None:
+            raise RuntimeError("await wasn't used with future")
+        return self.result()
+
+    __iter__ = __await__
+
+    def __repr__(self) -> str:
+        state = "pending" if self._outcome is None else ("finished", "failed", "cancelled")[self._outcome]
+        return f"<Branch {self.get_name()} {state}>"
+
+
+class Pause:
+    """The engine's own sleep: inside a branch it parks in the split's timers, elsewhere it is `asyncio.sleep`."""
+
+    __slots__ = ("_branch", "_timer", "_value", "delay", "result")
+
+    def __init__(self, delay: float, result: Any) -> None:
+        self.delay = delay
+        self.result = result
+        self._branch: Branch | None = None
+        self._timer: Timer | None = None
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        if self.delay <= 0:
+            yield None
+            return self.result
+        if type(_tasks.current_task()) is Branch:
+            yield self
+            return self.result
+        return (yield from asyncio.sleep(self.delay, self.result).__await__())
+
+    def park(self, branch: Branch, split: SplitDriver) -> None:
+        """Have the branch resumed by the split's timers."""
+        self._branch = branch
+        branch._fut_waiter = self
+        if branch._must_cancel:
+            branch._must_cancel = False
+            self.cancel(msg=branch._cancel_message)
+            return
+        self._timer = split.timers.add(split.now() + self.delay, self._wake, None)
+
+    def _wake(self, error: BaseException | None) -> None:
+        branch, self._branch, self._timer = self._branch, None, None
+        if branch is not None:
+            branch.resume(error)
+
+    def cancel(self, msg: Any = None) -> bool:
+        """Wake the branch with `CancelledError` in the next turn of the loop, as a cancelled future would."""
+        branch = self._branch
+        if branch is None:
+            return False
+        if self._timer is not None and branch.split is not None:
+            branch.split.timers.cancel(self._timer)
+        self._branch = self._timer = None
+        error = asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg)
+        branch._loop.call_soon(branch._resume_alone, error)
+        return True
+
+    def done(self) -> bool:
+        """Whether the pause is over (asked by libraries that look at what a task waits for)."""
+        return self._branch is None
+
+    def __repr__(self) -> str:
+        return f"<cano.sleep({self.delay:g})>"
+
+
+def _loop_of(future: Any) -> Any:
+    get_loop = getattr(future, "get_loop", None)
+    return get_loop() if get_loop is not None else future._loop
+
+
+def _base_tasks() -> Any:
+    from asyncio import base_tasks
+
+    return base_tasks
+
+
+__all__ = ["CANCELLED", "ERROR", "OK", "Branch", "Pause", "swap_current_task"]

@@ -1,0 +1,172 @@
+"""The worker threads on which sync callables run: one pool for the process, shared by both engines.
+
+Workers pull from one queue; nothing is pushed to a particular thread. They are plain Python threads with no native
+frame below user code: on CPython 3.13 and older a daemon thread that meets interpreter shutdown is unwound by force,
+which aborts the process if it has to pass through Rust frames (measured for the ready-made bridges in 13-59 % of
+exits). They are daemons because a run does not wait for a thread whose branch was cancelled, and neither may exit.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import os
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
+
+DEFAULT_LIMIT = 32
+
+_Job = Callable[[], None]
+
+
+class Pool:
+    """At most `limit` workers, started when work is waiting and none is idle."""
+
+    def __init__(self, limit: int = DEFAULT_LIMIT) -> None:
+        self._limit = limit
+        self._reset()
+
+    def _reset(self) -> None:
+        self._lock = threading.Lock()
+        self._queue: SimpleQueue[_Job | None] = SimpleQueue()
+        self._workers = 0
+        self._idle = 0
+        self._unfinished = 0
+        self._serial = 0
+
+    @property
+    def limit(self) -> int:
+        return self._limit
+
+    def set_limit(self, limit: int) -> None:
+        """Change the limit; surplus workers leave when they have finished what they do."""
+        with self._lock:
+            self._limit = limit
+            surplus = self._workers - limit
+        for _ in range(surplus):
+            self._queue.put(None)
+        self._grow(self._queue.qsize())
+
+    def submit(self, job: _Job) -> None:
+        """Queue a job. A job must not raise."""
+        with self._lock:
+            self._unfinished += 1
+        self._queue.put(job)
+        self._grow(1)
+
+    def submit_many(self, jobs: list[_Job]) -> None:
+        """Queue a batch of jobs under one lock."""
+        with self._lock:
+            self._unfinished += len(jobs)
+        put = self._queue.put
+        for job in jobs:
+            put(job)
+        self._grow(len(jobs))
+
+    def outstanding(self) -> int:
+        """Return how many jobs are queued or running."""
+        return self._unfinished
+
+    def _grow(self, wanted: int) -> None:
+        while wanted > 0:
+            with self._lock:
+                if self._idle >= min(wanted, self._queue.qsize()) or self._workers >= self._limit:
+                    return
+                self._workers += 1
+                self._serial += 1
+                # Counted idle at once, so that the next submit does not start another for the same job.
+                self._idle += 1
+                name = f"cano-worker-{self._serial}"
+            threading.Thread(target=self._work, name=name, daemon=True).start()
+            wanted -= 1
+
+    def _work(self) -> None:
+        get = self._queue.get
+        lock = self._lock
+        while True:
+            job = get()
+            with lock:
+                self._idle -= 1
+                if job is None:
+                    self._workers -= 1
+                    return
+            job()
+            del job
+            with lock:
+                self._idle += 1
+                self._unfinished -= 1
+
+
+pool = Pool()
+# A forked child has none of the parent's threads: it starts afresh. (The parent's queue and lock may be in any state.)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=pool._reset)
+
+
+def set_thread_limit(limit: int) -> None:
+    """Bound how many sync callables run at once in this process (default 32).
+
+    Args:
+        limit: worker threads at most, 1 or more. Lowering it lets running work finish.
+
+    Raises:
+        ConfigurationError: `limit` is no whole number of at least 1.
+    """
+    from cano._checks import count
+
+    pool.set_limit(count(limit, "the thread limit", 1))
+
+
+def outstanding() -> int:
+    """Return how many jobs are queued or running (for loops with virtual time, which must not jump meanwhile)."""
+    return pool.outstanding()
+
+
+def start_in_thread(
+    loop: asyncio.AbstractEventLoop,
+    context: contextvars.Context,
+    function: Callable[..., Any],
+    arguments: tuple[Any, ...],
+) -> asyncio.Future[Any]:
+    """Run `function(*arguments)` on a worker; the future gets what came of it. Cancelling the future drops the result."""
+    future: asyncio.Future[Any] = loop.create_future()
+
+    def land(ok: bool, outcome: Any) -> None:
+        if future.cancelled():
+            return
+        if ok:
+            future.set_result(outcome)
+        elif isinstance(outcome, StopIteration):
+            # A future refuses StopIteration (and on 3.11 a thread that raised one hung its caller for ever).
+            error = RuntimeError("the task raised StopIteration")
+            error.__cause__ = outcome
+            future.set_exception(error)
+        else:
+            future.set_exception(outcome)
+
+    def job() -> None:
+        if future.cancelled():
+            return
+        try:
+            ok, outcome = True, context.run(function, *arguments)
+        except BaseException as error:
+            ok, outcome = False, error
+        try:
+            loop.call_soon_threadsafe(land, ok, outcome)
+        except RuntimeError:
+            pass  # the loop was closed meanwhile: nobody is waiting any more
+
+    pool.submit(job)
+    return future
+
+
+async def call_in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Await `function(*arguments)` run on a worker thread in a copy of the current context."""
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    return await start_in_thread(loop, contextvars.copy_context(), function, arguments)
