@@ -1,6 +1,6 @@
 """Prints the requirements of one or more extras of pyproject.toml, one per line, for `pip install -r`.
 
-Used by the Makefile, which wants the tools without building the package first (as `pip install .[test]` would).
+Used by the Makefile, which wants the tools without building the package first, as `pip install .[test]` would.
 """
 
 import pathlib
