@@ -64,7 +64,7 @@ def folders() -> dict[tuple[str, str], pathlib.Path]:
 
 
 def is_accepted(expression: str) -> bool:
-    """Whether one of the licences offered is accepted: `A OR B`, also written `A/B`, offers two; `A AND B` binds both."""
+    """Whether one of the licences offered is accepted; `A OR B` (or `A/B`) offers two, `A AND B` binds both."""
     choices = re.split(r" OR |/", expression.replace("(", "").replace(")", ""))
     return any(all(part in ACCEPTED for part in choice.split(" AND ")) for choice in choices)
 
