@@ -14,14 +14,11 @@ from asyncio import tasks as _tasks
 from collections.abc import Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any
 
+from cano._engine.attempts import CANCELLED, ERROR, OK
+
 if TYPE_CHECKING:
     from .driver import SplitDriver
     from .timers import Timer
-
-# What became of an attempt.
-OK = 0
-ERROR = 1
-CANCELLED = 2
 
 _current_tasks: dict[Any, Any] | None = getattr(_tasks, "_current_tasks", None)
 

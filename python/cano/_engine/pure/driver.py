@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from cano._engine import failures
+from cano._engine.attempts import CANCELLED, ERROR, OK, TaskAttempt, ThreadAttempt, as_coroutine
 from cano._engine.calls import examine_branch
 from cano._engine.contract import COROUTINE, ITEM, ITEM_STORE, STORE, THREAD, Call, SplitPlan
 from cano._engine.feed import Source, feed, open_source
@@ -28,8 +29,7 @@ from cano._engine.scope import Scope
 from cano._engine.threads import pool
 from cano.results import ListColumns, SplitResult
 
-from .attempts import TaskAttempt, ThreadAttempt, as_coroutine
-from .branch import CANCELLED, ERROR, OK, Branch
+from .branch import Branch
 from .join import ASK, PROCEED
 from .rules import join_rule, retry_policy
 from .split import FAILED, PROCEEDED, STOPPED, SplitMachine

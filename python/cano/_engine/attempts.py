@@ -1,7 +1,8 @@
-"""The other two kinds of attempt: a sync callable on a worker thread, and a real `asyncio.Task`.
+"""The kinds of attempt that both engines share: a sync callable on a worker thread, and a real `asyncio.Task`.
 
-Both answer to what the driver asks of a `Branch`: `index`, `attempt`, `started`, `timer`, `timed_out`, `release()`,
-`expire()`.
+Both answer to what a driver asks of a `Branch`: `index`, `attempt`, `started`, `timed_out`, `release()`, `expire()`.
+They are Python also under the native engine: a thread that runs user code must have no native frame below it (see
+`threads`), and a Task is what it is.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from collections.abc import Callable, Coroutine
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
-from .branch import CANCELLED, ERROR, OK
-
 if TYPE_CHECKING:
-    from .driver import SplitDriver
-    from .timers import Timer
+    from .pure.driver import SplitDriver
+
+# What became of an attempt.
+OK = 0
+ERROR = 1
+CANCELLED = 2
 
 
 def as_coroutine(awaitable: Any) -> Coroutine[Any, Any, Any]:
@@ -71,7 +74,7 @@ class ThreadAttempt:
         self.ended = 0.0
         self.outcome: Any = None
         self.error: BaseException | None = None
-        self.timer: Timer | None = None
+        self.timer: Any = None  # the driver's
         self.timed_out = False
         self.released = False
         self.over = False
@@ -128,7 +131,7 @@ class TaskAttempt:
         self.index = index
         self.attempt = attempt
         self.started = started
-        self.timer: Timer | None = None
+        self.timer: Any = None  # the driver's
         self.timed_out = False
         self.released = False
 
