@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Iterable
+from collections.abc import AsyncGenerator, Callable, Hashable, Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -20,11 +20,17 @@ from .steps import Node, as_states, node_run
 from .validation import declared_problems, plan_problems, warn_unreachable
 
 if TYPE_CHECKING:
+    import typing_extensions
+
     from .cancel import CancelToken
     from .observe import RunEvent
     from .results import RunReport
 
-S = TypeVar("S", bound=Hashable)
+    # The default is for `Workflow(store).register(...)`, where nothing tells a checker the state type: without one the
+    # whole chain is an error under mypy. `Workflow[State](store)` has it checked. (typing.TypeVar learns it in 3.13.)
+    S = typing_extensions.TypeVar("S", bound=Hashable, default=Any)
+else:
+    S = TypeVar("S", bound=Hashable)
 F = TypeVar("F", bound=Callable[..., Any])
 Seconds = float | timedelta
 
@@ -432,7 +438,7 @@ class Workflow(Generic[S]):
         store: Any = None,
         timeout: Seconds | None = None,
         cancel: CancelToken | None = None,
-    ) -> AsyncIterator[RunEvent]:
+    ) -> AsyncGenerator[RunEvent, None]:
         """Run, and yield each event as it happens; what the run raises is raised after the last one.
 
         Leaving the loop early cancels the run and waits until it has ended. (Python calls an abandoned generator's
