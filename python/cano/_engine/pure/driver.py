@@ -413,7 +413,8 @@ class SplitDriver:
     def _deadline(self, _: None) -> None:
         machine = self._machine
         if not machine.is_decided():
-            self._timed_out = True
+            # At its deadline PartialTimeout decides like at any other moment; the others have run out of time.
+            self._timed_out = self._join.strategy.kind != "partial_timeout"
             self._verdict(machine.deadline())
 
     def _hedge_due(self, _: None) -> None:
@@ -578,7 +579,7 @@ class SplitDriver:
                 self._outbox.put(index, None, error, attempt, now - started)
             if scope.emits("branch_failure"):
                 scope.emit("branch_failure", task=self.plan.name, branch=index, attempt=attempt, error=error)
-            if self._hedge is not None:
+            if self._hedge is not None and index == machine.drawn - 1:  # the newest: the next one starts for it
                 self.timers.cancel(self._hedge)
                 self._hedge = None
             verdict = machine.failed(index)
