@@ -391,11 +391,23 @@ impl MemoryStore {
         Ok(format!("<{name} {}>", describe_keys(&keys)?))
     }
 
+    fn __reduce__(&self) -> PyResult<()> {
+        Err(PyTypeError::new_err("a store cannot be pickled or copied; its snapshot() can, if its values can"))
+    }
+
     // No __clear__: every cycle through a store goes through the dict, which the collector clears itself. A scope that
     // cleared it would empty the store of somebody else.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.values)?;
         visit.call(&self.prefix)
+    }
+}
+
+#[pymethods]
+impl ScopedStore {
+    #[new]
+    fn new() -> PyResult<PyClassInitializer<Self>> {
+        Err(PyTypeError::new_err("a ScopedStore is made by store.scoped(prefix)"))
     }
 }
 
