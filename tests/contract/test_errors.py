@@ -41,7 +41,7 @@ def a_result(*errors: BaseException, values: tuple[object, ...] = ()) -> SplitRe
             list(range(ok)),
             list(range(ok, ok + bad)),
             {ok + i: error for i, error in enumerate(errors)},
-            durations={i: 0.5 for i in range(ok + bad)},
+            durations=dict.fromkeys(range(ok + bad), 0.5),
         )
     )
 
@@ -300,12 +300,12 @@ def test_nested_groups_travel() -> None:
     assert type(there.exceptions[0]) is TaskError
 
 
-class Special(TaskError):
+class SpecialError(TaskError):
     def __init__(self, code: int) -> None:
         super().__init__(f"code {code}")
         self.code = code
 
 
 def test_a_subclass_with_its_own_constructor_travels() -> None:
-    there = pickle.loads(pickle.dumps(Special(7)))
-    assert (type(there), there.code, str(there)) == (Special, 7, "code 7")
+    there = pickle.loads(pickle.dumps(SpecialError(7)))
+    assert (type(there), there.code, str(there)) == (SpecialError, 7, "code 7")
