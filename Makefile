@@ -41,12 +41,14 @@ demo: build $(STAMPS)/demo ## survey the standard library's source with a split 
 	$(BIN)/python examples/survey/main.py $(ARGS)
 
 test: build $(STAMPS)/test ## run the Rust and the Python tests (ARGS= goes to pytest)
-	cargo test --quiet --package cano-engine
+	cargo test --quiet --locked --package cano-engine
 	$(BIN)/python -m pytest $(ARGS)
 
 build: $(STAMPS)/build-$(PROFILE) ## build the native engine and install cano, editable, into .venv
 
-lint: $(STAMPS)/lint $(STAMPS)/venv ## ruff, rustfmt and clippy, warnings as errors
+lint: $(STAMPS)/lint ## ruff, rustfmt and clippy, warnings as errors
+	@cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1 || { echo "cano: rustfmt and clippy are \
+	needed to lint: 'rustup component add rustfmt clippy' (Debian: apt install rustfmt rust-clippy)." >&2; exit 1; }
 	$(BIN)/ruff check $(PYTHON_SOURCES)
 	$(BIN)/ruff format --check $(PYTHON_SOURCES)
 	cargo fmt --all -- --check
