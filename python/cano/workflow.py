@@ -493,33 +493,39 @@ class Workflow(Generic[S]):
     # --- looking at it --------------------------------------------------------------------------------------------
 
     def to_mermaid(self, report: RunReport[S] | None = None) -> str:
-        """Draw the declared states, transitions, splits and joins as a Mermaid state diagram.
+        """Draw the declared states, transitions, splits and joins as a Mermaid flowchart.
 
         Args:
-            report: Colour the path this run took.
+            report: Colour the path this run took; what it took without a declaration is added, dotted.
+
+        Raises:
+            ConfigurationError: `report` is no `RunReport`.
         """
         from .picture import to_mermaid
 
-        return to_mermaid(self._drawing(), self._taken(report))
+        return to_mermaid(self._drawing(report), report)
 
     def to_dot(self, report: RunReport[S] | None = None) -> str:
         """Draw the workflow for Graphviz; otherwise like `to_mermaid`."""
         from .picture import to_dot
 
-        return to_dot(self._drawing(), self._taken(report))
+        return to_dot(self._drawing(report), report)
 
     def _repr_html_(self) -> str:
         from .picture import to_html
 
-        return to_html(self._drawing())
+        return to_html(self._drawing(None))
 
-    def _drawing(self) -> Any:
+    def _drawing(self, report: RunReport[S] | None) -> Any:
         from .drawing import drawing_of
+        from .results import RunReport
 
-        return drawing_of(self._handlers, self._exits)
-
-    def _taken(self, report: RunReport[S] | None) -> Any:
-        return report
+        if report is not None and not isinstance(report, RunReport):
+            raise ConfigurationError(
+                f"the path taken is drawn from a RunReport, but {type(report).__qualname__} came; "
+                f"try report = await workflow.execute(...)"
+            )
+        return drawing_of(self._handlers, self._exits, title=self._name or "", report=report)
 
     def __repr__(self) -> str:
         name = f" {self._name}" if self._name else ""
