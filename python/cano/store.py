@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, MutableMapping
-from types import CoroutineType, GenericAlias, UnionType
+from types import CoroutineType, UnionType
 from typing import Any, Final, TypeVar, final, overload
 
 from ._naming import shorten, type_name
@@ -316,8 +316,10 @@ def _is_of_type(value: object, wanted: Any) -> bool:
         return any(_is_of_type(value, one) for one in several)
     if isinstance(wanted, UnionType):
         return _is_of_type(value, wanted.__args__)
-    if isinstance(wanted, GenericAlias):
-        return _is_of_type(value, wanted.__origin__)
+    # list[int] is a types.GenericAlias, SplitResult[int] is of a private class of typing: both name their class here.
+    origin = getattr(wanted, "__origin__", None)
+    if isinstance(origin, type) and not isinstance(wanted, type):
+        return _is_of_type(value, origin)
     try:
         return isinstance(value, wanted)
     except TypeError as error:

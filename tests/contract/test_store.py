@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from cano import KeyNotFoundError, TypeMismatchError
+from cano import KeyNotFoundError, SplitResult, TypeMismatchError
+from cano.results import ListColumns
 from cano.store import MemoryStore
 
 
@@ -92,6 +93,7 @@ def test_defaults(store: MemoryStore) -> None:
         (None, type(None)),
         ([1], list),
         (["no look inside"], list[int]),
+        (SplitResult(ListColumns(0, [], [])), SplitResult[int]),
         ({}, dict[str, int]),
         (1, (int, str)),
         (1, object),

@@ -9,7 +9,6 @@ use pyo3::types::{PyBool, PyInt, PyTuple, PyType};
 /// which only the class is looked at. A `bool` is no `int` here: who asks for a number is not served with a truth.
 pub(super) fn is_of_type<'py>(value: &Bound<'py, PyAny>, wanted: &Bound<'py, PyAny>) -> PyResult<bool> {
     static UNION: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    static GENERIC: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     let py = value.py();
     if value.get_type().is(wanted) {
         return Ok(true);
@@ -28,8 +27,13 @@ pub(super) fn is_of_type<'py>(value: &Bound<'py, PyAny>, wanted: &Bound<'py, PyA
     if wanted.is_instance(UNION.import(py, "types", "UnionType")?)? {
         return is_of_type(value, &wanted.getattr("__args__")?);
     }
-    if wanted.is_instance(GENERIC.import(py, "types", "GenericAlias")?)? {
-        return is_of_type(value, &wanted.getattr("__origin__")?);
+    // list[int] is a types.GenericAlias, SplitResult[int] is of a private class of typing: both name their class here.
+    if !wanted.is_instance_of::<PyType>() {
+        if let Some(origin) = wanted.getattr_opt("__origin__")? {
+            if origin.is_instance_of::<PyType>() {
+                return is_of_type(value, &origin);
+            }
+        }
     }
     is_instance(value, wanted)
 }
