@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
 from .errors import ConfigurationError
 from .join import JoinConfig
 
 S = TypeVar("S")
+S2 = TypeVar("S2", bound=Hashable)
 V = TypeVar("V")
 R = TypeVar("R")
 
@@ -32,17 +33,18 @@ class TaskResult(Generic[S]):
             "TaskResult is made with TaskResult.Single(state) or TaskResult.Split(tasks, join)"
         )
 
-    @classmethod
-    def Single(cls, state: S) -> TaskResult[S]:
+    # Static, with a type of its own: of a class method on the bare class, checkers do not know what S is.
+    @staticmethod
+    def Single(state: S2) -> TaskResult[S2]:  # noqa: N802 - the contract's names
         """Go on at `state`."""
-        result: TaskResult[S] = object.__new__(TaskResult)
+        result: TaskResult[S2] = object.__new__(TaskResult)
         result.state = state
         result.tasks = None
         result.join = None
         return result
 
-    @classmethod
-    def Split(cls, tasks: Any, join: JoinConfig[S]) -> TaskResult[S]:
+    @staticmethod
+    def Split(tasks: Any, join: JoinConfig[S2]) -> TaskResult[S2]:  # noqa: N802
         """Run `tasks` (an iterable, async iterable, or function of the store) as branches joined by `join`.
 
         Raises:
@@ -53,7 +55,7 @@ class TaskResult(Generic[S]):
                 f"TaskResult.Split needs a JoinConfig as its second argument, but {type(join).__name__} came; "
                 f"try TaskResult.Split(tasks, JoinConfig(JoinStrategy.All, next_state))"
             )
-        result: TaskResult[S] = object.__new__(TaskResult)
+        result: TaskResult[S2] = object.__new__(TaskResult)
         result.state = join.join_state
         result.tasks = tasks
         result.join = join
