@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from cano import ConfigurationError, JoinConfig, JoinError, JoinStrategy, SplitTimeoutError, Workflow, fan_out
-from cano.results import SplitResult
+
+if TYPE_CHECKING:
+    from cano.results import SplitResult
 
 NEVER = "never"
 All, Any_, PartialTimeout = JoinStrategy.All, JoinStrategy.Any, JoinStrategy.PartialTimeout
@@ -32,12 +34,9 @@ async def decide(engine: str, script: list[str], **options: Any) -> tuple[str, f
     began = loop.time()
     try:
         result = await fan_out(play, script, engine=engine, **options)
-    except JoinError as error:
-        assert error.result is not None
-        return "fails", loop.time() - began, error.result
-    except SplitTimeoutError as error:
-        assert error.result is not None
-        return "times out", loop.time() - began, error.result
+    except (JoinError, SplitTimeoutError) as error:
+        verdict = "fails" if isinstance(error, JoinError) else "times out"
+        return verdict, loop.time() - began, error.result
     return "proceeds", loop.time() - began, result
 
 
@@ -50,7 +49,7 @@ def indices(result: SplitResult[str]) -> tuple[list[int], list[int], list[int]]:
 
 
 TABLE = [
-    # strategy, options, script, verdict, after, (successes, errors, cancelled)
+    # What is run, the verdict, after how many seconds, and who succeeded, failed and was cancelled.
     (All, {}, ["ok 2", "ok 1", "ok 3"], "proceeds", 3, ([1, 0, 2], [], [])),
     (All, {}, ["ok 1", "bad 2", "ok 3", NEVER], "fails", 2, ([0], [1], [2, 3])),
     (All, {"fail_fast": False}, ["ok 1", "bad 2", "ok 3"], "fails", 3, ([0, 2], [1], [])),

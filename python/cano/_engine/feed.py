@@ -7,6 +7,7 @@ may start. A synchronous source is drawn by the engine itself; an asynchronous o
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from types import GeneratorType
 from typing import Any, Protocol
 
 from cano.errors import ConfigurationError
@@ -81,10 +82,11 @@ def open_source(plan: SplitPlan, store: Any) -> Source:
                 f"register a list, or a function that returns a fresh iterator for each run"
             )
         plan.spent = True
-    return _open(over)
+    return _open(over, made=call is not None)
 
 
-def _open(over: Any) -> Source:
+def _open(over: Any, *, made: bool) -> Source:
+    """Open what branches are drawn from; `made` for this split by a function, rather than handed over by the user."""
     source = Source()
     if hasattr(over, "__aiter__"):
         source.pending = over
@@ -95,7 +97,8 @@ def _open(over: Any) -> Source:
         raise refuse_source(over) from None
     if hasattr(over, "__len__"):
         source.total = len(over)
-    if hasattr(source.iterator, "close"):
+    # A generator is of no use to anybody after its split. Another iterator that the user handed over may be: a file.
+    if hasattr(source.iterator, "close") and (made or source.iterator is not over or isinstance(over, GeneratorType)):
         source.close = source.iterator.close
     return source
 
@@ -108,7 +111,7 @@ async def feed(split: Fed, pending: Any) -> None:
     if hasattr(pending, "__await__"):
         pending = await pending
     if not hasattr(pending, "__aiter__"):
-        source = _open(pending)
+        source = _open(pending, made=True)
         assert source.iterator is not None
         if source.total is not None:
             split.known(source.total)
