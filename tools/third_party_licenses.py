@@ -46,7 +46,7 @@ def crates() -> list[tuple[str, str, str]]:
     lines = subprocess.run(
         ["cargo", "tree", *options, *form], check=True, capture_output=True, text=True, cwd=ROOT
     ).stdout.splitlines()
-    found = set()
+    found: set[tuple[str, str, str]] = set()
     for line in lines:
         package, licence = line.split("\t")
         name, version = package.split()[:2]
