@@ -105,7 +105,7 @@ class ThreadAttempt:
         limit = driver.plan.attempt_timeout or 0.0
         due = (self.started or driver.now()) + limit
         if due > driver.now() + 1e-9:
-            self.timer = driver.timers.add(due, self.expire, None)
+            self.timer = driver.arm(self, due)
             return
         self.timer = None
         self.timed_out = True
@@ -116,7 +116,7 @@ class ThreadAttempt:
         self.over = True
         if driver is not None:
             if self.timer is not None:
-                driver.timers.cancel(self.timer)
+                driver.cancel_timer(self.timer)
             driver.attempt_ended(self, outcome, None, None)
 
 
@@ -146,7 +146,7 @@ class TaskAttempt:
     def _done(self, task: asyncio.Task[Any]) -> None:
         driver = self._driver
         if self.timer is not None:
-            driver.timers.cancel(self.timer)
+            driver.cancel_timer(self.timer)
             self.timer = None
         error: BaseException | None
         if task.cancelled():

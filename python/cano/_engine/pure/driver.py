@@ -390,7 +390,15 @@ class SplitDriver:
     def _arm(self, attempt: Attempt) -> None:
         limit = self.plan.attempt_timeout
         if limit is not None:
-            attempt.timer = self.timers.add(self.now() + limit, attempt.expire, None)
+            attempt.timer = self.arm(attempt, self.now() + limit)
+
+    def arm(self, attempt: Attempt, due: float) -> Timer:
+        """Have an attempt told when its time is up."""
+        return self.timers.add(due, attempt.expire, None)
+
+    def cancel_timer(self, timer: Timer) -> None:
+        """Forget a timer."""
+        self.timers.cancel(timer)
 
     # --- what may come from outside -------------------------------------------------------------------------------
 
