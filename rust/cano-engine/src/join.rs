@@ -123,24 +123,16 @@ pub struct Join {
 impl Join {
     /// Starts counting; `total` is `None` for a lazy source that cannot say how much it holds.
     pub fn new(rule: JoinRule, total: Option<u32>) -> Self {
-        let mut join = Self {
-            ok: 0,
-            bad: 0,
-            ok_bound: UNBOUNDED,
-            bad_bound: UNBOUNDED,
-            end_bound: UNBOUNDED,
-            total: None,
-            rule,
-        };
+        let mut join =
+            Self { ok: 0, bad: 0, ok_bound: UNBOUNDED, bad_bound: UNBOUNDED, end_bound: UNBOUNDED, total: None, rule };
         join.set_total(total);
         join
     }
 
     fn set_total(&mut self, total: Option<u32>) {
         // With more wanted than there are, the join fails before a branch has ended: bound 0.
-        let too_many_failed = |n: u32| {
-            total.map_or(UNBOUNDED, |all| all.checked_sub(n).map_or(0, |rest| rest.saturating_add(1)))
-        };
+        let too_many_failed =
+            |n: u32| total.map_or(UNBOUNDED, |all| all.checked_sub(n).map_or(0, |rest| rest.saturating_add(1)));
         let all = total.unwrap_or(UNBOUNDED);
         let (ok, bad, end) = match self.rule.strategy {
             Strategy::All if self.rule.fail_fast => (all, 1, UNBOUNDED),
@@ -228,11 +220,7 @@ impl Join {
 
     /// What the user's function decided, made `Fail` where it waits for nothing.
     pub fn answer(&self, verdict: Verdict) -> Verdict {
-        if verdict == Verdict::Wait && self.total == Some(self.ok + self.bad) {
-            Verdict::Fail
-        } else {
-            verdict
-        }
+        if verdict == Verdict::Wait && self.total == Some(self.ok + self.bad) { Verdict::Fail } else { verdict }
     }
 
     /// The counts as a user's function sees them.

@@ -5,8 +5,8 @@
 //! - **Machines** ([`plan`], [`machine`], [`split`], [`join`], [`policy`]) hold all knowledge and do nothing: an event
 //!   goes in, an action or a verdict comes out. No clock, no task, no thread, no randomness. A driver performs the
 //!   actions and reports what happened; every decision is a function of what was reported, in that order.
-//! - A **driver** runs them. Other drivers stand on the same machines (the Python package's, for one), so this crate
-//!   never depends on what a driver needs.
+//! - The **driver** ([`driver`], [`host`], [`trace`]; feature `driver`, on by default) runs workflows of Rust tasks on
+//!   Tokio: [`Workflow`]. Other drivers stand on the same machines (the Python package's, for one) and do without it.
 //!
 //! Vocabulary: a *run* goes from *state* to state by *transitions*; a state has a *task* or a *split*; a split has
 //! *branches*, and its *join* decides by their completions when the run moves on. A *bulkhead* limits how many branches
@@ -14,14 +14,27 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "driver")]
+pub mod driver;
 pub mod error;
+#[cfg(feature = "driver")]
+pub mod host;
 pub mod join;
 pub mod machine;
 pub mod plan;
 pub mod policy;
 pub mod split;
+#[cfg(feature = "driver")]
+pub mod trace;
 
+#[cfg(feature = "driver")]
+pub use driver::{
+    CancelToken, JoinConfig, JoinProgress, JoinStrategy, MemoryStore, RunError, RunOptions, RunReport, SplitResult,
+    SplitTaskResult, StateVisit, StoreError, TaskFailure, TaskOptions, Workflow,
+};
 pub use error::MachineError;
+#[cfg(feature = "driver")]
+pub use host::{BoxError, SharedTask, Task, TaskOutcome, TaskResult};
 pub use join::{Join, JoinRule, Progress, Strategy, Verdict, percentage_need};
 pub use machine::{Action, Failure, PATH_LIMIT, RunEvent, RunMachine, RunPhase};
 pub use plan::{Plan, PlanError, StateId, StateKind, StatePlan};

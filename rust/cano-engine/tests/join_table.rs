@@ -21,14 +21,7 @@ fn rules() -> Vec<JoinRule> {
 }
 
 /// Plays one split to its decision, the newest live branch ending first, and compares each verdict with the table's.
-fn play(
-    rule: JoinRule,
-    total: u32,
-    outcomes: u32,
-    deadline_after: Option<u32>,
-    bulkhead: Option<u32>,
-    lazy: bool,
-) {
+fn play(rule: JoinRule, total: u32, outcomes: u32, deadline_after: Option<u32>, bulkhead: Option<u32>, lazy: bool) {
     let case = format!("{rule:?} N={total} {outcomes:b} {deadline_after:?} {bulkhead:?} lazy={lazy}");
     let mut known = (!lazy).then_some(total);
     let mut split = SplitMachine::new(rule, known, bulkhead, false);

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use cano_engine::{
-    Action, Failure, MachineError, PATH_LIMIT, Plan, PlanError, RetryPolicy, RunEvent, RunMachine, RunPhase,
-    StatePlan,
+    Action, Failure, MachineError, PATH_LIMIT, Plan, PlanError, RetryPolicy, RunEvent, RunMachine, RunPhase, StatePlan,
 };
 use proptest::prelude::*;
 
@@ -41,12 +40,7 @@ fn legal(phase: RunPhase) -> &'static [RunEvent] {
     }
 }
 
-fn report(
-    run: &mut RunMachine,
-    event: RunEvent,
-    state: u32,
-    retryable: bool,
-) -> Result<Action, MachineError> {
+fn report(run: &mut RunMachine, event: RunEvent, state: u32, retryable: bool) -> Result<Action, MachineError> {
     match event {
         RunEvent::Begin => run.begin(state),
         RunEvent::Finished => run.finished(state),
@@ -79,8 +73,7 @@ fn run_in(phase: RunPhase) -> RunMachine {
 
 #[test]
 fn every_cell_is_legal_or_refused_as_the_table_says() {
-    let phases =
-        [RunPhase::New, RunPhase::Running, RunPhase::Splitting, RunPhase::BackingOff, RunPhase::Done];
+    let phases = [RunPhase::New, RunPhase::Running, RunPhase::Splitting, RunPhase::BackingOff, RunPhase::Done];
     for phase in phases {
         for event in EVENTS {
             let mut run = run_in(phase);
@@ -149,12 +142,7 @@ fn every_failure() {
             Failure::Undeclared { state: 2, next: 1 },
         ),
         (
-            &[
-                (RunEvent::Begin, 0),
-                (RunEvent::Finished, 0),
-                (RunEvent::Finished, 0),
-                (RunEvent::Finished, 2),
-            ],
+            &[(RunEvent::Begin, 0), (RunEvent::Finished, 0), (RunEvent::Finished, 0), (RunEvent::Finished, 2)],
             Failure::TooManyTransitions { state: 0, next: 2 },
         ),
         (&[(RunEvent::Begin, 0), (RunEvent::Failed, 0)], Failure::Task { state: 0, attempts: 1 }),

@@ -102,9 +102,7 @@ impl Model {
         let open = self.phase == SplitPhase::Open;
         match event {
             SplitEvent::Opening => self.phase == SplitPhase::New,
-            SplitEvent::Succeeded | SplitEvent::Failed | SplitEvent::BackingOff => {
-                open && self.is(index, Branch::Live)
-            }
+            SplitEvent::Succeeded | SplitEvent::Failed | SplitEvent::BackingOff => open && self.is(index, Branch::Live),
             SplitEvent::RetryDue => open && self.is(index, Branch::BackingOff),
             SplitEvent::HedgeDue => open && self.hedged,
             SplitEvent::Withdraw => (open || self.phase.is_final()) && self.is_newest_live(index),
@@ -225,12 +223,7 @@ impl Model {
     }
 }
 
-fn report(
-    split: &mut SplitMachine,
-    event: SplitEvent,
-    index: u32,
-    answer: Verdict,
-) -> Result<Verdict, MachineError> {
+fn report(split: &mut SplitMachine, event: SplitEvent, index: u32, answer: Verdict) -> Result<Verdict, MachineError> {
     let none = |()| Verdict::Wait;
     match event {
         SplitEvent::Opening => split.opening(),
@@ -297,13 +290,8 @@ fn rule() -> impl Generator<Value = JoinRule> {
 }
 
 fn step() -> impl Generator<Value = Step> {
-    let answer = prop::sample::select(vec![
-        Verdict::Wait,
-        Verdict::Wait,
-        Verdict::Proceed,
-        Verdict::Fail,
-        Verdict::Ask,
-    ]);
+    let answer =
+        prop::sample::select(vec![Verdict::Wait, Verdict::Wait, Verdict::Proceed, Verdict::Fail, Verdict::Ask]);
     let event = prop_oneof![
         // The common ones often, those that end everything seldom.
         40 => prop::sample::select(EVENTS[1..7].to_vec()),
@@ -330,16 +318,8 @@ fn play(
 ) {
     let mut split = SplitMachine::new(rule, total, bulkhead, hedged);
     let phase = SplitPhase::New;
-    let mut model = Model {
-        rule,
-        total,
-        bulkhead,
-        hedged,
-        hedge_open: false,
-        phase,
-        branches: Vec::new(),
-        queue: Vec::new(),
-    };
+    let mut model =
+        Model { rule, total, bulkhead, hedged, hedge_open: false, phase, branches: Vec::new(), queue: Vec::new() };
     let opening = opened.then_some(Step::Report(SplitEvent::Opening, 0, Verdict::Wait));
     for step in opening.iter().chain(steps) {
         match *step {
@@ -357,11 +337,7 @@ fn play(
                     let verdict = model.apply(event, index, answer);
                     assert_eq!(report(&mut split, event, index, answer), Ok(verdict));
                     check(&split, &model);
-                    visits.insert((
-                        format!("{:?}", before.1),
-                        format!("{event:?}"),
-                        format!("{:?}", split.phase()),
-                    ));
+                    visits.insert((format!("{:?}", before.1), format!("{event:?}"), format!("{:?}", split.phase())));
                 } else if cfg!(debug_assertions) {
                     // Release builds know counts only, and cannot tell one branch from another.
                     report(&mut split, event, index, answer).expect_err("illegal");
@@ -379,14 +355,8 @@ fn random_scripts_agree_with_the_model_and_visit_every_transition() {
     let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
     let limit = prop::option::weighted(0.7, 0..6_u32);
     let bulkhead = prop::option::weighted(0.5, 1..4_u32);
-    let script = (
-        rule(),
-        limit,
-        bulkhead,
-        any::<bool>(),
-        prop::bool::weighted(0.97),
-        prop::collection::vec(step(), 0..40),
-    );
+    let script =
+        (rule(), limit, bulkhead, any::<bool>(), prop::bool::weighted(0.97), prop::collection::vec(step(), 0..40));
     runner
         .run(&script, |(rule, total, bulkhead, hedged, opened, steps)| {
             play(rule, total, bulkhead, hedged, opened, &steps, &mut visits.borrow_mut());
