@@ -388,7 +388,9 @@ def _unmet(strategy: JoinStrategy, ok: int, total: int) -> str:
     if kind in ("quorum", "partial_results"):
         return f"needs {need} successes" if need is not None and need <= total else f"needs {need}, more than there are"
     if kind == "percentage":
-        return f"needs {float(need or 0):.6g} of {total} branches to succeed"
+        from .pure.join import percentage_need
+
+        return f"needs {percentage_need(float(need or 0), total)} of {total} branches to succeed"
     if kind == "partial_timeout":
         return "needs at least one branch to end in time, and its min_successes" if total else "has no branches"
     return "decided so"
