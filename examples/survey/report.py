@@ -57,10 +57,7 @@ class Survey:
     def functions(self) -> list[tuple[str, str]]:
         """Return the largest functions, each with its length and place."""
         return [
-            (
-                one.name,
-                f"{one.lines:,} line{'' if one.lines == 1 else 's'}, {one.path.relative_to(self.folder).as_posix()}:{one.line}",
-            )
+            (one.name, f"{one.lines:,} lines, in {one.path.relative_to(self.folder).as_posix()}:{one.line}")
             for one in self.ranking.largest
         ]
 
