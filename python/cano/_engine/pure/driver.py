@@ -17,6 +17,7 @@ import contextvars
 import sys
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from cano._engine import failures
@@ -123,7 +124,8 @@ class SplitDriver:
             except BaseException:  # GeneratorExit: the caller was dropped, nobody will wait
                 self._cancelled = self._cancelled or asyncio.CancelledError()
                 self._stop()
-                self._finish()
+                with suppress(BaseException):
+                    self._finish()
                 raise
             finally:
                 self._waiter = None
@@ -173,17 +175,16 @@ class SplitDriver:
             report_losers(scope, plan.name, self._loser_errors)
             self._loser_errors = []
         error: BaseException | None
-        if self._fatal is not None and not (self._fatal_raised and self._cancelled is not None):
-            error = self._fatal
+        if self._fatal is not None:
+            # Raised once: what has left through the loop already ends the run as a cancelled one.
+            error = self._cancelled or asyncio.CancelledError() if self._fatal_raised else self._fatal
         elif self._cancelled is not None:
             error = self._cancelled
         elif self._failure is not None:
             error = self._failure
         elif self._timed_out and machine.phase != PROCEEDED:
             limit = self._join.timeout or 0.0
-            error = failures.split_timed_out(
-                result, limit, state=scope.state, task=plan.name, path=scope.path()
-            )
+            error = failures.split_timed_out(result, limit, state=scope.state, task=plan.name, path=scope.path())
             if scope.emits("timeout"):
                 scope.emit("timeout", task=plan.name, value=limit)
         elif machine.phase == PROCEEDED:
@@ -361,9 +362,7 @@ class SplitDriver:
         else:
             self._ended(index, attempt, started, OK, outcome, None, None)
 
-    def _begin(
-        self, index: int, attempt: int, awaitable: Any, context: contextvars.Context, started: float
-    ) -> None:
+    def _begin(self, index: int, attempt: int, awaitable: Any, context: contextvars.Context, started: float) -> None:
         """Take the first step of an asynchronous attempt."""
         if not hasattr(awaitable, "__await__"):
             # Declared a coroutine function, but what came is a plain value: then that is the output.
@@ -482,11 +481,11 @@ class SplitDriver:
             await self._room
         return False
 
-    def offer(self, item: Any) -> None:
-        """Start a branch on an item drawn by `feed`."""
+    def offer(self, item: Any) -> bool:
+        """Start a branch on an item drawn by `feed`; false when nothing may start now."""
         index = self._machine.next_start()
         if index < 0:
-            return  # decided meanwhile: the item was drawn, the branch never existed
+            return False
         self._fresh(index)
         try:
             call = self.plan.call or examine_branch(item, self.plan.inline)
@@ -498,6 +497,7 @@ class SplitDriver:
                 jobs, self._jobs = self._jobs, []
                 pool.submit_many(jobs)
         self.end_turn()
+        return True
 
     def known(self, total: int) -> None:
         """The source turned out to have a length."""
@@ -511,12 +511,14 @@ class SplitDriver:
                 self._source_failed(asyncio.CancelledError())
         else:
             error = feeder.exception()
+            if isinstance(error, (KeyboardInterrupt, SystemExit)):
+                self._fatal, self._fatal_raised = error, True  # its task has raised it through the loop
             if not machine.is_decided():
                 if error is not None:
                     self._source_failed(error)
                 else:
                     self._verdict(machine.source_ended())
-            elif error is not None:
+            elif error is not None and self._fatal is not error:
                 self._loser_errors.append((-1, error))
         self.end_turn()
 
@@ -539,9 +541,7 @@ class SplitDriver:
                     limit, state=scope.state, task=self.plan.name, attempt=attempt.attempt, cause=error
                 )
                 if scope.emits("timeout"):
-                    scope.emit(
-                        "timeout", task=self.plan.name, branch=index, attempt=attempt.attempt, value=limit
-                    )
+                    scope.emit("timeout", task=self.plan.name, branch=index, attempt=attempt.attempt, value=limit)
             else:
                 error = failures.branch_cancelled(error, state=scope.state, task=self.plan.name)
         self._ended(index, attempt.attempt, attempt.started, outcome, result, error, None)
@@ -605,9 +605,7 @@ class SplitDriver:
         if verdict:
             self._verdict(verdict)
 
-    def _another(
-        self, error: BaseException, attempt: int, elapsed: float
-    ) -> tuple[BaseException, float | None]:
+    def _another(self, error: BaseException, attempt: int, elapsed: float) -> tuple[BaseException, float | None]:
         """Whether there is another attempt, and after which delay; the user's filter may itself fail."""
         try:
             wanted = self.plan.retry.wants(error)
@@ -661,9 +659,7 @@ class SplitDriver:
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             self._fatal = error
         else:
-            self._failure = failures.source_failed(
-                error, state=scope.state, task=self.plan.name, path=scope.path()
-            )
+            self._failure = failures.source_failed(error, state=scope.state, task=self.plan.name, path=scope.path())
         self._source.iterator = None
         self._stop()
 
