@@ -5,11 +5,11 @@
 | `workflow_start` | a run begins | the initial state | |
 | `workflow_end` | a run ended; always the last event | the exit state, or `None` | what the run raised |
 | `state_enter` | a state is entered, exit states included | | |
-| `state_exit` | a state is left | seconds spent in it | |
+| `state_exit` | a state is left | seconds spent in it | what ended it, if it failed |
 | `task_start` | an attempt of a state's task begins | | |
 | `task_success` | it returned | the next state | |
-| `task_failure` | it raised | | its exception |
-| `retry` | another attempt will follow | the delay in seconds | the failed attempt's exception |
+| `task_failure` | it failed, and no retry is left | | the last attempt's exception |
+| `retry` | an attempt failed, another follows | the delay in seconds | the failed attempt's exception |
 | `split_start` | a split is entered | N, or `None` while a lazy source hides it | |
 | `branch_start` | an attempt of a branch begins | | |
 | `branch_success` | a branch ended with a result | the branch's output | |

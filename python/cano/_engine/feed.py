@@ -41,8 +41,8 @@ class Fed(Protocol):
         """Wait until a branch may start; false when the split is decided."""
         ...
 
-    def offer(self, item: Any) -> None:
-        """Start a branch on an item."""
+    def offer(self, item: Any) -> bool:
+        """Start a branch on an item; false when the permit has gone to a retry since there was room."""
         ...
 
     def known(self, total: int) -> None:
@@ -123,7 +123,8 @@ async def feed(split: Fed, pending: Any) -> None:
                     item = next(source.iterator)
                 except StopIteration:
                     return
-                split.offer(item)
+                if not await _start(split, item):
+                    return
         finally:
             if source.close is not None:
                 source.close()
@@ -135,12 +136,21 @@ async def feed(split: Fed, pending: Any) -> None:
                 item = await anext(iterator)
             except StopAsyncIteration:
                 return
-            split.offer(item)
+            if not await _start(split, item):
+                return
     finally:
         aclose = getattr(iterator, "aclose", None)
         if aclose is not None:
             # Otherwise the event loop's async-generator hook would close it later, in a task of its own.
             await aclose()
+
+
+async def _start(split: Fed, item: Any) -> bool:
+    """Start a branch on an item already drawn, as soon as there is room; false when the split is decided first."""
+    while not split.offer(item):
+        if not await split.room():
+            return False
+    return True
 
 
 def _counted(total: int | None) -> Iterator[None]:

@@ -69,6 +69,8 @@ pub enum SplitEvent {
     Withdraw,
     /// [`SplitMachine::source_ended`]
     SourceEnded,
+    /// [`SplitMachine::sized`]
+    Sized,
     /// [`SplitMachine::deadline`]
     Deadline,
     /// [`SplitMachine::answer`]
@@ -193,6 +195,12 @@ impl SplitMachine {
     #[inline]
     pub fn may_start(&self) -> bool {
         self.live < self.permits && (self.drawn < self.fresh_end || !self.again.is_empty())
+    }
+
+    /// Whether a branch whose back-off is over waits for a permit; it goes before any that never started.
+    #[inline]
+    pub fn has_retries_due(&self) -> bool {
+        !self.again.is_empty()
     }
 
     /// Opens the split. A split of nothing, or one that asks for nothing, is decided here.
@@ -321,6 +329,24 @@ impl SplitMachine {
         }
         let verdict = self.join.source_ended(self.drawn)?;
         self.fresh_end = self.drawn;
+        Ok(self.conclude(verdict))
+    }
+
+    /// Takes in how many branches an undecided split has, before its source is exhausted.
+    ///
+    /// # Errors
+    ///
+    /// The split is not open, its size is known already, or more branches have begun.
+    pub fn sized(&mut self, total: u32) -> Result<Verdict, MachineError> {
+        if self.phase != SplitPhase::Open || self.join.total().is_some() || total < self.drawn {
+            return Err(self.refuse(SplitEvent::Sized, None));
+        }
+        let verdict = match self.join.source_ended(total)? {
+            // A function is asked after completions, and N alone is none (unless there is nothing to wait for).
+            Verdict::Ask if total > 0 => Verdict::Wait,
+            verdict => verdict,
+        };
+        self.let_start();
         Ok(self.conclude(verdict))
     }
 
