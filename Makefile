@@ -52,19 +52,22 @@ lint: $(STAMPS)/lint ## ruff, rustfmt and clippy, warnings as errors
 	$(BIN)/ruff check $(PYTHON_SOURCES)
 	$(BIN)/ruff format --check $(PYTHON_SOURCES)
 	cargo fmt --all -- --check
+	cargo fmt --manifest-path benches/rust/Cargo.toml -- --check
 	cargo clippy --quiet --workspace --all-targets --locked -- -D warnings
 
 format: $(STAMPS)/lint ## let ruff and rustfmt rewrite what they can
 	$(BIN)/ruff check --fix $(PYTHON_SOURCES)
 	$(BIN)/ruff format $(PYTHON_SOURCES)
 	cargo fmt --all
+	cargo fmt --manifest-path benches/rust/Cargo.toml
 
 typecheck: build $(STAMPS)/test ## mypy and pyright, both strict
 	$(BIN)/mypy
 	$(BIN)/pyright --warnings
 
-bench: build $(STAMPS)/test $(STAMPS)/bench ## run the benchmarks, both engines beside plain asyncio
-	$(BIN)/python -m pytest benches/python $(ARGS)
+bench: build $(STAMPS)/test $(STAMPS)/bench ## run the benchmarks: the engines beside plain asyncio and the Rust original
+	$(if $(wildcard benches/python),$(BIN)/python -m pytest benches/python $(ARGS))
+	cargo bench --manifest-path benches/rust/Cargo.toml
 
 docs: build $(STAMPS)/docs ## build the documentation into site/, warnings as errors
 	$(BIN)/mkdocs build --strict
@@ -74,7 +77,7 @@ wheels: $(STAMPS)/maturin ## build a wheel and the source distribution into dist
 	$(BIN)/maturin sdist --out dist
 
 clean: ## remove everything that these targets made
-	rm -rf $(VENV) target dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf $(VENV) target benches/rust/target dist site survey-report .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks
 	find python -name '*.so' -delete
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
