@@ -16,7 +16,7 @@ from .errors import ConfigurationError
 from .join import JoinConfig
 from .options import UNSET, Options, Unset, declared_by_annotation, optional_text
 from .policy import Retry
-from .steps import Node, as_states, node_run
+from .steps import as_states
 from .validation import declared_problems, plan_problems, warn_unreachable
 
 if TYPE_CHECKING:
@@ -138,9 +138,7 @@ class Workflow(Generic[S]):
         """
         options = Options.of(task, retry, attempt_timeout, inline, name, next)
         handler = Handler()
-        body = node_run(task, options.inline) if isinstance(task, Node) else task
-        label = options.name or (getattr(task, "name", None) or type(task).__qualname__ if body is not task else None)
-        call = examine_task(body, inline=options.inline, name=label)
+        call = examine_task(task, inline=options.inline, name=options.name)
         handler.task = TaskPlan(call, call.name, options.retry, options.attempt_timeout)
         handler.declared, handler.any_of = _declared(options.next, task)
         return self._add(state, handler, replace)

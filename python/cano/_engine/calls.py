@@ -13,6 +13,7 @@ from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
 from typing import Any
 
 from cano.errors import ConfigurationError
+from cano.steps import Node, node_run
 
 from .contract import COROUTINE, INLINE, ITEM, ITEM_STORE, NOTHING, STORE, THREAD, Call
 
@@ -49,7 +50,7 @@ def is_coroutine_function(target: Any) -> bool:
         return False
     if _marked(target):
         return True
-    call = getattr(type(target), "__call__", None)
+    call = getattr(type(target), "__call__", None)  # noqa: B004 - the method itself is looked at
     return isinstance(call, FunctionType) and is_coroutine_function(call)
 
 
@@ -65,12 +66,9 @@ def _plain_parameters(function: FunctionType, bound: int) -> tuple[list[_Paramet
     names = code.co_varnames
     count = code.co_argcount
     first_default = count - len(function.__defaults__ or ())
-    parameters: list[_Parameter] = [
-        (names[i], i < first_default, False) for i in range(bound, count)
-    ]
+    parameters: list[_Parameter] = [(names[i], i < first_default, False) for i in range(bound, count)]
     kwdefaults = function.__kwdefaults__ or {}
-    for name in names[count : count + code.co_kwonlyargcount]:
-        parameters.append((name, name not in kwdefaults, True))
+    parameters.extend((name, name not in kwdefaults, True) for name in names[count : count + code.co_kwonlyargcount])
     return parameters, bool(code.co_flags & _CO_VARARGS)
 
 
@@ -79,9 +77,8 @@ def _parameters(target: Any) -> tuple[list[_Parameter], bool] | None:
     function, bound = target, 0
     if isinstance(function, MethodType):
         function, bound = function.__func__, 1
-    if isinstance(function, FunctionType) and not function.__dict__:
-        if function.__code__.co_argcount >= bound:
-            return _plain_parameters(function, bound)
+    if isinstance(function, FunctionType) and not function.__dict__ and function.__code__.co_argcount >= bound:
+        return _plain_parameters(function, bound)
     import inspect
 
     try:
@@ -95,9 +92,7 @@ def _parameters(target: Any) -> tuple[list[_Parameter], bool] | None:
             variadic = True
         elif parameter.kind is not parameter.VAR_KEYWORD:
             keyword_only = parameter.kind is parameter.KEYWORD_ONLY
-            parameters.append(
-                (parameter.name, parameter.default is parameter.empty, keyword_only)
-            )
+            parameters.append((parameter.name, parameter.default is parameter.empty, keyword_only))
     return parameters, variadic
 
 
@@ -116,9 +111,7 @@ def _task_form(target: Any, name: str) -> tuple[Callable[..., Any], int]:
         return target, STORE
     parameters, variadic = found
     required = [p for p in parameters if p[1]]
-    if len(required) > 1 or (
-        required and required[0][0] != "store" and any(p[0] == "store" for p in parameters)
-    ):
+    if len(required) > 1 or (required and required[0][0] != "store" and any(p[0] == "store" for p in parameters)):
         raise _refuse(name, "nothing or the store", parameters)
     chosen = required[0] if required else None
     if chosen is None:
@@ -169,19 +162,24 @@ def _item_and_keyword(target: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def callable_of(task: Any, what: str = "a task") -> tuple[Callable[..., Any], str]:
-    """Return the callable of a task (itself, or its `run`) and its name; refuse what is no task."""
+def _name_of(task: Any) -> str:
+    name = getattr(task, "name", None)
+    return name if isinstance(name, str) and name else describe(type(task))
+
+
+def callable_of(task: Any, what: str = "a task", *, inline: bool = False) -> tuple[Callable[..., Any], str]:
+    """Return the callable of a task (itself, its `run`, a node's cycle) and its name; refuse what is no task."""
     run = getattr(task, "run", None)
     if isinstance(task, type):
-        if run is not None:
+        if run is not None or issubclass(task, Node):
             raise ConfigurationError(
-                f"{what} must be an object, but the class {task.__qualname__} came; "
-                f"try {task.__qualname__}()"
+                f"{what} must be an object, but the class {task.__qualname__} came; try {task.__qualname__}()"
             )
         return task, task.__qualname__
+    if isinstance(task, Node):
+        return node_run(task, inline), _name_of(task)
     if callable(run):
-        name = getattr(task, "name", None)
-        return run, name if isinstance(name, str) and name else type(task).__qualname__
+        return run, _name_of(task)
     if callable(task):
         return task, describe(task)
     if hasattr(task, "cr_code") or hasattr(task, "__await__"):
@@ -189,14 +187,12 @@ def callable_of(task: Any, what: str = "a task") -> tuple[Callable[..., Any], st
             f"{what} must be a function or an object with run(), but an awaitable "
             f"({type(task).__name__} {describe(task)}) came; pass the function itself, without calling it"
         )
-    raise ConfigurationError(
-        f"{what} must be a callable or an object with run(), but {describe(task)} came"
-    )
+    raise ConfigurationError(f"{what} must be a callable or an object with run(), but {describe(task)} came")
 
 
 def examine_task(task: Any, *, inline: bool, name: str | None = None, what: str = "a task") -> Call:
     """Examine a state's or branch's task."""
-    target, found_name = callable_of(task, what)
+    target, found_name = callable_of(task, what, inline=inline)
     function, arity = _task_form(target, found_name)
     return Call(function, _kind(target, inline), arity, name or found_name)
 
@@ -229,10 +225,7 @@ def examine_branch(task: Any, inline: bool) -> Call:
         key = (function.__code__, inline)
         shape = _SHAPES.get(key)
         if shape is not None:
-            name = getattr(task, "name", None) if run is not None else None
-            if not isinstance(name, str):
-                name = type(task).__qualname__ if run is not None else describe(task)
-            return Call(target, shape[0], shape[1], name)
+            return Call(target, shape[0], shape[1], describe(task) if run is None else _name_of(task))
         call = examine_task(task, inline=inline, what="a branch")
         if call.function == target and not function.__defaults__ and not function.__kwdefaults__:
             if len(_SHAPES) >= _SHAPES_LIMIT:
