@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from cano._engine import NAMES, resolve, why_unavailable
+from cano.testing import VirtualTimeLoop
 
 # Here coroutines run in virtual time: the clock jumps to the next timer as soon as nothing else is left to do, so an
 # hour costs nothing and durations can be compared exactly. `@pytest.mark.real_time` opts out.
@@ -35,13 +36,7 @@ def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> d
     place = item.path.relative_to(config.rootpath / "tests").parts[0]
     if place not in VIRTUAL or item.get_closest_marker("real_time") is not None:
         return {"real": asyncio.new_event_loop}
-    return {"virtual": virtual_loop}
-
-
-def virtual_loop() -> asyncio.AbstractEventLoop:
-    from tests.virtual import VirtualLoop
-
-    return VirtualLoop()
+    return {"virtual": VirtualTimeLoop}
 
 
 @pytest.fixture

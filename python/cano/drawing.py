@@ -61,9 +61,11 @@ def drawing_of(
             edges.append(DrawnEdge(index(state), join, _branches(handler.split)))
             edges.append(DrawnEdge(join, index(handler.split.join.join_state)))
             continue
-        for follower in handler.declared or ():
-            if not handler.any_of or follower in handlers or follower in exits:
-                edges.append(DrawnEdge(index(state), index(follower)))
+        edges.extend(
+            DrawnEdge(index(state), index(follower))
+            for follower in handler.declared or ()
+            if not handler.any_of or follower in handlers or follower in exits
+        )
     return Drawing(states, edges, _initial(handlers, exits, index_of, report), title)
 
 
