@@ -49,7 +49,8 @@ def seconds(value: Seconds, what: str, *, zero: bool = False, infinite: bool = F
     # Whoever holds a timedelta has imported datetime; nobody else pays for it.
     datetime = sys.modules.get("datetime")
     if datetime is not None and isinstance(value, datetime.timedelta):
-        number = value.total_seconds()
+        span: Any = value
+        number = span.total_seconds()
     elif isinstance(value, int | float) and not isinstance(value, bool):
         try:
             number = float(value)

@@ -80,8 +80,9 @@ def portable(value: Any) -> Any:
         from .errors import TaskError
 
         return TaskError(describe_error(value))
-    if hasattr(value, "_portable"):
-        return value._portable()
+    replace = getattr(value, "_portable", None)
+    if replace is not None:
+        return replace()
     return f"<{type_name(type(value))} that cannot be pickled>"
 
 

@@ -40,7 +40,7 @@ from ._naming import type_name
 from .observe import KINDS, RunEvent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Callable, Coroutine, Generator
 
 __all__ = ["DeadlockError", "FlakyTask", "RecordingObserver", "VirtualTimeLoop", "flaky", "run", "virtual_time"]
 
@@ -123,7 +123,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         return self._virtual
 
     @contextmanager
-    def hold(self) -> Iterator[None]:
+    def hold(self) -> Generator[None, None, None]:
         """Keep the clock from jumping while something outside is at work; works in any thread."""
         self._count(1)
         try:
@@ -262,9 +262,12 @@ class RecordingObserver:
         self.events.append(event)
 
 
-for _kind in KINDS:
-    setattr(RecordingObserver, f"on_{_kind}", RecordingObserver._keep)
-del _kind
+def _hear_everything() -> None:
+    for kind in KINDS:
+        setattr(RecordingObserver, f"on_{kind}", RecordingObserver._keep)
+
+
+_hear_everything()
 
 
 class FlakyTask(Generic[R]):
