@@ -253,6 +253,12 @@ impl<S: Clone + Eq + Hash + Debug + Send + Sync + 'static> Run<S> {
             Action::BackOff { delay, attempt } => {
                 let delay = Duration::try_from_secs_f64(delay).unwrap_or(Duration::MAX);
                 tell(&self.observer, || TraceEvent::Retry(self.state(), None, attempt));
+                if delay.is_zero() {
+                    return match self.machine.retry_due() {
+                        Ok(action) => self.perform(action),
+                        Err(error) => Some(Err(error.into())),
+                    };
+                }
                 self.step = Step::BackOff(Box::pin(sleep(delay)));
                 None
             }
