@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
+from cano.testing import VirtualTimeLoop
 from tests.docs.blocks import ROOT, Block, blocks_of, pages, programs
-from tests.virtual import VirtualLoop
 
 PROGRAMS = [program for page in pages() for program in programs(page)]
 
@@ -48,7 +48,7 @@ def run(block: Block, namespace: dict[str, Any]) -> str:
 
 
 def run_in_virtual_time(main: Coroutine[Any, Any, Any], **_: Any) -> Any:
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         return runner.run(main)
 
 
