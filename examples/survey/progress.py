@@ -21,7 +21,7 @@ class Progress:
         self._total = 0
         self._measured = 0
         self._failed = 0
-        self._shown_at = 0.0
+        self._shown_at = -_EVERY  # the first one at once
 
     def on_split_start(self, event: RunEvent) -> None:
         """Take note of the number of branches; those of the second split are among them."""
