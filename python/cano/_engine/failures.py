@@ -262,11 +262,10 @@ def join_failed(
 ) -> JoinError:
     """A join has failed: the branches' own exceptions, in order of completion, each with its index."""
     exceptions: list[BaseException] = []
-    for row in result.errors:
-        if row.error is not None:
-            _note(row.error, f"branch {row.task_index}")
-            exceptions.append(row.error)
-    ok, total = result.completed_count - len(result.errors), result.total_count
+    for index, error in result._failures():
+        _note(error, f"branch {index}")
+        exceptions.append(error)
+    ok, total = result.completed_count - result._failed_count, result.total_count
     counts = f"{ok} of {total} branches succeeded, {len(exceptions)} failed"
     why = reason or _unmet(strategy, ok, total)
     message = f"the join of {_split(state, task)} failed: {strategy!r} {why}; {counts}"
@@ -279,7 +278,7 @@ def split_timed_out(
     result: SplitResult[Any], limit: float, *, state: Any, path: Iterable[Any], task: str | None = None
 ) -> SplitTimeoutError:
     """A split was undecided at its deadline."""
-    bad = len(result.errors)
+    bad = result._failed_count
     ok = result.completed_count - bad
     return SplitTimeoutError(
         f"{_split(state, task)} was undecided at its timeout of {limit:g} s: "

@@ -13,6 +13,7 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 from cano._engine import failures
+from cano._engine.alarm import Alarm
 from cano._engine.contract import COROUTINE, STORE, THREAD, Call, Plan, SplitPlan, TaskPlan
 from cano._engine.dynamic import split_of
 from cano._engine.scope import Scope
@@ -57,32 +58,6 @@ def compile_plan(plan: Plan) -> MachinePlan:
         ]
         plan.compiled = MachinePlan(states, plan.max_transitions)
     return plan.compiled  # type: ignore[no-any-return]
-
-
-class Alarm:
-    """Cancels the task that awaits the run, and knows afterwards whether a cancellation was its own."""
-
-    __slots__ = ("_before", "_task", "fired", "over")
-
-    def __init__(self, task: Any) -> None:
-        self._task = task
-        self._before: int = task.cancelling()
-        self.fired = ""  # what it was: "timeout" or "token"
-        self.over = False
-
-    def fire(self, what: str) -> None:
-        """Cancel the run, once."""
-        if not self.fired and not self.over:
-            self.fired = what
-            self._task.cancel()
-
-    def take_back(self) -> bool:
-        """Take the cancellation back; whether no other one was asked for meanwhile."""
-        return bool(self._task.uncancel() <= self._before)
-
-    def undelivered(self) -> bool:
-        """Whether the cancellation has not arrived yet: it would hit whatever the task awaits next."""
-        return bool(getattr(self._task, "_must_cancel", False))
 
 
 class _Turn:
@@ -185,17 +160,11 @@ class RunDriver:
         timeout, token = self._timeout, self._cancel
         if token is not None and token.cancelled:
             raise self._token_error()
-        loop = self._loop
-        alarm = self._alarm = Alarm(asyncio.current_task())
-        timer = None if timeout is None else loop.call_at(self._began + timeout, alarm.fire, "timeout")
-
-        def hop() -> None:
-            try:
-                loop.call_soon_threadsafe(alarm.fire, "token")
-            except RuntimeError:
-                pass  # the loop is closed: there is nothing left to cancel
-
-        unsubscribe = None if token is None else token._subscribe(hop)
+        alarm = self._alarm = Alarm(self._loop)
+        if timeout is not None:
+            alarm.at(self._began + timeout)
+        if token is not None:
+            alarm.watch(token)
         try:
             state = await self._walk()
             if alarm.fired:
@@ -219,11 +188,7 @@ class RunDriver:
                 alarm.take_back()
             raise
         finally:
-            alarm.over = True
-            if timer is not None:
-                timer.cancel()
-            if unsubscribe is not None:
-                unsubscribe()
+            alarm.close()
 
     def _timeout_error(self) -> BaseException:
         limit = self._timeout or 0.0
@@ -432,8 +397,8 @@ class RunDriver:
         """Call under the attempt's timeout, with the algorithm of `asyncio.timeout`."""
         limit = task.attempt_timeout
         assert limit is not None
-        alarm = Alarm(asyncio.current_task())
-        timer = self._loop.call_later(limit, alarm.fire, "timeout")
+        alarm = Alarm(self._loop)
+        alarm.at(self._now() + limit)
         try:
             value = await self._call(task.call)
             if alarm.fired:
@@ -460,5 +425,4 @@ class RunDriver:
                 alarm.take_back()
             raise
         finally:
-            alarm.over = True
-            timer.cancel()
+            alarm.close()
