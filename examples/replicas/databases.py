@@ -64,7 +64,8 @@ class Replica:
 
 
 def make_replicas(folder: Path) -> list[Replica]:
-    """Make five replicas at different distances."""
+    """Make five replicas at different distances, in a new folder."""
+    folder.mkdir()
     replicas = [
         Replica(f"replica {number}", folder / f"replica-{number}.sqlite", distance)
         for number, distance in enumerate((0.02, 0.0, 0.04, 0.01, 0.06), start=1)

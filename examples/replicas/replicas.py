@@ -78,22 +78,35 @@ def write(replicas: list[Replica], quorum: int) -> bool:
     return True
 
 
+def two_in_trouble(folder: Path) -> bool:
+    """Write where one file is damaged and another one locked."""
+    replicas = make_replicas(folder)
+    replicas[1].damage()
+    with replicas[4].locked():
+        safe = write(replicas, 3)
+        # Three of five are a majority: any three that are read later include one that has the entry. "Cancelled" means
+        # that nobody waits for a branch. A thread cannot be stopped, so an attempt that is on one ends in its own time,
+        # and would still write if the lock went away meanwhile. A real system repairs such a replica afterwards.
+        print("what the files hold:")
+        for replica in replicas:
+            print(f"  {replica.name}  {replica.read(KEY)}")
+        print()
+    return safe
+
+
+def three_in_trouble(folder: Path) -> bool:
+    """Write where three files are damaged: three confirmations cannot be had."""
+    replicas = make_replicas(folder)
+    for replica in (replicas[1], replicas[3], replicas[4]):
+        replica.damage()
+    return write(replicas, 3)
+
+
 def main() -> int:
+    # An attempt that outlives its run may hold a file open; where the system minds, it stays for the system to remove.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        replicas = make_replicas(Path(folder))
-        replicas[1].damage()
-        with replicas[4].locked():
-            safe = write(replicas, 3)
-            print("what the files hold:")
-            for replica in replicas:
-                print(f"  {replica.name}  {replica.read(KEY)}")
-            # Three are a majority, so any three replicas that are read include one that has the entry. "Cancelled"
-            # means that nobody waits for it: an attempt that is on its thread already ends in its own time, and might
-            # still write. A real system repairs such a replica when it is back.
-            print()
-        replicas[3].damage()
-        replicas[4].damage()
-        refused = not write(replicas, 3)  # with three damaged files it cannot be reached
+        safe = two_in_trouble(Path(folder, "first"))
+        refused = not three_in_trouble(Path(folder, "second"))
     return 0 if safe and refused else 1
 
 
