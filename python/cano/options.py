@@ -9,6 +9,7 @@ from typing import Any, Final
 from . import _checks
 from .errors import ConfigurationError
 from .policy import Retry
+from .steps import Node
 
 NAMES = ("retry", "attempt_timeout", "inline", "name", "next")
 
@@ -60,7 +61,7 @@ class Options:
         """Merge the options given at `register` over those in the task's own `config`."""
         merged: dict[str, Any] = {}
         config = None if task is None else getattr(task, "config", None)
-        if config is not None and hasattr(task, "run"):
+        if config is not None and (hasattr(task, "run") or isinstance(task, Node)):
             if not isinstance(config, Mapping):
                 raise ConfigurationError(
                     f"the config of {type(task).__qualname__} must be a mapping of register's options or None, "

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from ._engine.failures import describe_state
 
 if TYPE_CHECKING:
-    from ._engine.contract import Plan
     from .workflow import Handler
 
 
@@ -50,18 +49,16 @@ def declared_problems(handlers: Mapping[Any, Handler], exits: Mapping[Any, None]
             continue
         if handler.any_of:
             continue
-        for follower in declared:
-            if follower not in handlers and follower not in exits:
-                problems.append(
-                    f"state {describe_state(state)} declares a transition to {describe_state(follower)}, "
-                    f"which has no handler and is no exit state"
-                )
+        problems.extend(
+            f"state {describe_state(state)} declares a transition to {describe_state(follower)}, "
+            f"which has no handler and is no exit state"
+            for follower in declared
+            if follower not in handlers and follower not in exits
+        )
     return problems
 
 
-def unreachable(
-    handlers: Mapping[Any, Handler], exits: Mapping[Any, None], begin: Iterable[Any]
-) -> list[Any]:
+def unreachable(handlers: Mapping[Any, Handler], exits: Mapping[Any, None], begin: Iterable[Any]) -> list[Any]:
     """Return the states no declared transition leads to, when every handler declares where it leads; else none."""
     reached: set[Any] = set()
     for state, handler in handlers.items():
@@ -74,19 +71,23 @@ def unreachable(
 
 
 def warn_unreachable(
-    handlers: Mapping[Any, Handler], exits: Mapping[Any, None], initial: Any, plan: Plan | None
+    handlers: Mapping[Any, Handler], exits: Mapping[Any, None], initial: Any, *, stacklevel: int
 ) -> None:
     """Warn of states that no declared transition reaches; never of the initial state.
 
-    `initial` is `None` when `validate()` is called outside a run: then a single unreached state may be the initial one.
+    Args:
+        handlers: What is registered, by state.
+        exits: The exit states.
+        initial: The state the run begins with; `None` when `validate()` is called outside a run. Then a single
+            unreached state may be the initial one, and nothing is said of it.
+        stacklevel: How far up the user's own line is.
     """
     lost = list(dict.fromkeys(unreachable(handlers, exits, () if initial is None else (initial,))))
-    if initial is None and len(lost) <= 1:
+    if len(lost) <= (initial is None):
         return
-    if lost:
-        names = ", ".join(describe_state(state) for state in lost)
-        if initial is None:
-            message = f"no declared transition reaches these states, and a run can begin in only one of them: {names}"
-        else:
-            message = f"no declared transition reaches: {names}"
-        warnings.warn(message, UserWarning, stacklevel=5)
+    names = ", ".join(describe_state(state) for state in lost)
+    if initial is None:
+        message = f"no declared transition reaches these states, and a run can begin in only one of them: {names}"
+    else:
+        message = f"no declared transition reaches: {names}"
+    warnings.warn(message, UserWarning, stacklevel=stacklevel)

@@ -326,18 +326,20 @@ class Workflow(Generic[S]):
         Warns:
             UserWarning: No declared transition reaches a state (only when every handler declares its transitions).
         """
-        self._planned(None)
+        self._check()
+        warn_unreachable(self._handlers, self._exits, None, stacklevel=3)
+
+    def _check(self) -> None:
+        problems = plan_problems(self._handlers, self._exits)
+        problems += declared_problems(self._handlers, self._exits)
+        if problems:
+            raise ConfigurationError(problems)
 
     def _planned(self, initial: Any) -> Plan:
-        plan = self._plan
-        if plan is None:
-            problems = plan_problems(self._handlers, self._exits)
-            problems += declared_problems(self._handlers, self._exits)
-            if problems:
-                raise ConfigurationError(problems)
-            plan = self._plan = self._make_plan()
-        if initial is not None:
-            warn_unreachable(self._handlers, self._exits, initial, plan)
+        """Check and plan before the first run, and before the first one after a change."""
+        self._check()
+        warn_unreachable(self._handlers, self._exits, initial, stacklevel=5)
+        plan = self._plan = self._make_plan()
         return plan
 
     def _make_plan(self) -> Plan:
@@ -566,7 +568,7 @@ def _declared(declared: Any, task: Any) -> tuple[tuple[Any, ...] | None, bool]:
     if declared is None:
         return None, False
     states = tuple(_checked_state(state) for state in as_states(declared))
-    return states, isinstance(declared, type)
+    return states, isinstance(declared, type) and hasattr(declared, "__members__")
 
 
 def _check_token(cancel: Any) -> None:
