@@ -50,11 +50,11 @@ class SplitTaskResult(Frozen, Generic[T_co]):
         attempts: int = 1,
         duration: float = 0.0,
     ) -> None:
-        fill(self, "task_index", task_index)
-        fill(self, "result", result)
-        fill(self, "error", error)
-        fill(self, "attempts", attempts)
-        fill(self, "duration", duration)
+        _set_task_index(self, task_index)
+        _set_result(self, result)
+        _set_error(self, error)
+        _set_attempts(self, attempts)
+        _set_duration(self, duration)
 
     @classmethod
     def _names(cls) -> tuple[str, ...]:
@@ -68,6 +68,12 @@ class SplitTaskResult(Frozen, Generic[T_co]):
             outcome = f"ok, {type_name(type(self.result))}"
         tries = "" if self.attempts == 1 else f", {self.attempts} attempts"
         return f"<SplitTaskResult {self.task_index}: {outcome}{tries}, {self.duration:.3g} s>"
+
+
+# One of these is made per branch that is looked at; by name, filling it would take half as long again.
+_set_task_index, _set_result, _set_error, _set_attempts, _set_duration = (
+    vars(SplitTaskResult)[name].__set__ for name in SplitTaskResult.__match_args__
+)
 
 
 class Columns(Protocol):
@@ -183,7 +189,7 @@ class SplitResult(Generic[T_co]):
     Immutable. Two results are equal if their successes, errors and cancelled branches are.
     """
 
-    __slots__ = ("_cancelled", "_columns", "_errors", "_successes")
+    __slots__ = ("_cancelled", "_columns", "_errors", "_rows", "_successes")
     __match_args__ = ("successes", "errors", "cancelled")
 
     def __init__(self, columns: Columns) -> None:
@@ -191,6 +197,7 @@ class SplitResult(Generic[T_co]):
         self._successes: tuple[SplitTaskResult[T_co], ...] | None = None
         self._errors: tuple[SplitTaskResult[T_co], ...] | None = None
         self._cancelled: tuple[int, ...] | None = None
+        self._rows: dict[int, SplitTaskResult[T_co]] | None = None
 
     @property
     def successes(self) -> tuple[SplitTaskResult[T_co], ...]:
@@ -236,6 +243,16 @@ class SplitResult(Generic[T_co]):
         return len(self._columns.ok_order()) + len(self._columns.bad_order())
 
     @property
+    def _failed_count(self) -> int:
+        """How many branches failed, without making a row of each."""
+        return len(self._columns.bad_order())
+
+    def _failures(self) -> list[tuple[int, BaseException]]:
+        """The failed branches' indices and exceptions in order of completion, without making a row of each."""
+        error = self._columns.error
+        return [(index, error(index)) for index in self._columns.bad_order()]
+
+    @property
     def total_count(self) -> int:
         """How many branches there were, cancelled ones included."""
         return self._columns.total
@@ -257,14 +274,10 @@ class SplitResult(Generic[T_co]):
         if not 0 <= index < total:
             there = f"indices are 0 to {total - 1}" if total else "it has no branches"
             raise IndexError(f"the split has no branch {shorten(index)}; {there}")
-        for order, rows in ((self._columns.ok_order, "successes"), (self._columns.bad_order, "errors")):
-            try:
-                place = order().index(index)
-            except ValueError:
-                continue
-            row: SplitTaskResult[T_co] = getattr(self, rows)[place]
-            return row
-        return None
+        rows = self._rows
+        if rows is None:
+            rows = self._rows = {row.task_index: row for row in (*self.successes, *self.errors)}
+        return rows.get(index)
 
     def __setattr__(self, name: str, value: object) -> None:
         if name not in SplitResult.__slots__:
