@@ -92,6 +92,14 @@ class Columns(Protocol):
         """The indices of the failures, in order of completion."""
         ...
 
+    def ok_count(self) -> int:
+        """How many branches succeeded."""
+        ...
+
+    def bad_count(self) -> int:
+        """How many branches failed."""
+        ...
+
     def value(self, index: int, /) -> Any:
         """What a successful branch returned."""
         ...
@@ -154,6 +162,14 @@ class ListColumns:
     def bad_order(self) -> Sequence[int]:
         """The indices of the failures, in order of completion."""
         return self._bad
+
+    def ok_count(self) -> int:
+        """How many branches succeeded."""
+        return len(self._ok)
+
+    def bad_count(self) -> int:
+        """How many branches failed."""
+        return len(self._bad)
 
     def value(self, index: int, /) -> Any:
         """What a successful branch returned."""
@@ -240,12 +256,12 @@ class SplitResult(Generic[T_co]):
     @property
     def completed_count(self) -> int:
         """How many branches ended by themselves: successes and errors."""
-        return len(self._columns.ok_order()) + len(self._columns.bad_order())
+        return self._columns.ok_count() + self._columns.bad_count()
 
     @property
     def _failed_count(self) -> int:
         """How many branches failed, without making a row of each."""
-        return len(self._columns.bad_order())
+        return self._columns.bad_count()
 
     def _failures(self) -> list[tuple[int, BaseException]]:
         """The failed branches' indices and exceptions in order of completion, without making a row of each."""
@@ -298,7 +314,7 @@ class SplitResult(Generic[T_co]):
         return hash((self.total_count, tuple(self._columns.ok_order()), tuple(self._columns.bad_order())))
 
     def __repr__(self) -> str:
-        ok, bad = len(self._columns.ok_order()), len(self._columns.bad_order())
+        ok, bad = self._columns.ok_count(), self._columns.bad_count()
         total = self._columns.total
         return f"<SplitResult {ok} ok, {bad} failed, {total - ok - bad} cancelled of {total}>"
 
