@@ -1,7 +1,21 @@
 //! `cano._core`, the native engine of the Python package `cano`: declaration and registration of its parts, nothing else.
 
+mod branch;
 mod build_info;
+mod clock;
+mod columns;
+mod confined;
+mod current;
+mod errors;
+mod hook;
+mod indices;
+mod pause;
+mod plan;
+mod run;
+mod spec;
+mod split;
 mod store;
+mod timers;
 
 use pyo3::prelude::*;
 
@@ -12,6 +26,14 @@ mod _core {
 
     #[pymodule_export]
     use crate::build_info::build_info;
+    #[pymodule_export]
+    use crate::branch::Branch;
+    #[pymodule_export]
+    use crate::pause::Pause;
+    #[pymodule_export]
+    use crate::plan::PlanSpec;
+    #[pymodule_export]
+    use crate::run::{Run, SplitRun};
     #[pymodule_export]
     use crate::store::{MemoryStore, ScopedStore};
 

@@ -1,0 +1,332 @@
+//! `Branch`: the task object of one attempt of one branch, stepped in place on the loop's thread.
+//!
+//! It is to a branch what `asyncio.Task` is to a coroutine, with the same algorithm for stepping, waiting and cancelling
+//! (CPython, `Lib/asyncio/tasks.py`). The mirror of `pure/branch.py`; the interface of a Task is in `branch/interface.rs`.
+
+pub(crate) mod interface;
+mod park;
+
+pub(crate) use interface::resume_with;
+
+use std::cell::Cell;
+
+use pyo3::exceptions::asyncio::CancelledError;
+use pyo3::exceptions::{PyKeyboardInterrupt, PyStopIteration, PySystemExit};
+use pyo3::ffi;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+
+use crate::confined::{Confined, Slot};
+use crate::current::{enter_context, exit_context, swap_current_task};
+use crate::split::SplitDriver;
+use crate::timers::TimerId;
+
+/// What became of an attempt; the numbers are those of `_engine/attempts.py`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Ok = 0,
+    Error = 1,
+    Cancelled = 2,
+}
+
+/// What a coroutine did when it was stepped.
+pub(crate) enum Stepped<'py> {
+    Yielded(Bound<'py, PyAny>),
+    Returned(Bound<'py, PyAny>),
+    Raised(PyErr),
+}
+
+/// One attempt of one branch. Looks like an `asyncio.Task` to whatever runs inside it, but is no instance of it.
+#[pyclass(frozen, weakref, module = "cano._core")]
+pub(crate) struct Branch {
+    state: Confined<State>,
+}
+
+/// What a branch is made of. Who may write what: the branch itself while it is stepped, its driver otherwise.
+pub(crate) struct State {
+    /// `None` once the attempt has ended.
+    pub(crate) driver: Slot<SplitDriver>,
+    pub(crate) index: Cell<u32>,
+    pub(crate) attempt: Cell<u32>,
+    pub(crate) started: Cell<f64>,
+    /// Of the attempt's timeout.
+    pub(crate) timer: Cell<TimerId>,
+    pub(crate) timed_out: Cell<bool>,
+    /// Cancelled by the engine: it decided without this branch.
+    pub(crate) released: Cell<bool>,
+    /// Asked by `await branch`, as of any future.
+    blocking: Cell<bool>,
+    must_cancel: Cell<bool>,
+    cancels: Cell<u32>,
+    outcome: Cell<Option<Outcome>>,
+    event_loop: Py<PyAny>,
+    coro: Slot,
+    context: Slot,
+    /// A future, or a `Pause`.
+    waiter: Slot,
+    name: Slot,
+    cancel_message: Slot,
+    /// The result, or the exception.
+    payload: Slot,
+    /// A list of (callback, context), made for the first of them.
+    callbacks: Slot,
+}
+
+impl Branch {
+    pub(crate) fn new(
+        driver: &Bound<'_, SplitDriver>,
+        event_loop: &Bound<'_, PyAny>,
+        context: &Bound<'_, PyAny>,
+    ) -> Self {
+        Self {
+            state: Confined::new(State {
+                driver: Slot::new(driver.clone().unbind()),
+                index: Cell::new(0),
+                attempt: Cell::new(1),
+                started: Cell::new(0.0),
+                timer: Cell::new(0),
+                timed_out: Cell::new(false),
+                released: Cell::new(false),
+                blocking: Cell::new(false),
+                must_cancel: Cell::new(false),
+                cancels: Cell::new(0),
+                outcome: Cell::new(None),
+                event_loop: event_loop.clone().unbind(),
+                coro: Slot::default(),
+                context: Slot::new(context.clone().unbind()),
+                waiter: Slot::default(),
+                name: Slot::default(),
+                cancel_message: Slot::default(),
+                payload: Slot::default(),
+                callbacks: Slot::default(),
+            }),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn state(&self) -> PyResult<&State> {
+        self.state.get()
+    }
+}
+
+impl State {
+    pub(crate) fn is_done(&self) -> bool {
+        self.outcome.get().is_some()
+    }
+
+    /// Begins an attempt on this object: which one, and what it runs.
+    #[inline]
+    pub(crate) fn assign(&self, index: u32, attempt: u32, started: f64, coro: &Bound<'_, PyAny>) {
+        self.index.set(index);
+        self.attempt.set(attempt);
+        self.started.set(started);
+        self.coro.set(Some(coro.clone().unbind()));
+    }
+
+    /// Whether nobody but the driver can know this object, so that the next branch may have it (engine.md, 4.1).
+    ///
+    /// Only of a branch that ended in its first step, whose references the caller has counted.
+    #[inline]
+    pub(crate) fn is_untouched(&self) -> bool {
+        !self.must_cancel.get()
+            && self.cancels.get() == 0
+            && !self.callbacks.is_set()
+            && !self.name.is_set()
+            && !self.blocking.get()
+    }
+
+    pub(crate) fn set_waiter(&self, waiter: &Bound<'_, PyAny>) {
+        self.waiter.set(Some(waiter.clone().unbind()));
+    }
+
+    pub(crate) fn waiter<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        self.waiter.get(py)
+    }
+
+    pub(crate) fn take_cancel_message(&self) -> Option<Py<PyAny>> {
+        self.cancel_message.take()
+    }
+
+    pub(crate) fn event_loop<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {
+        self.event_loop.bind(py)
+    }
+
+
+    /// Whether a cancellation was asked for and has not been delivered; it is then taken off.
+    #[inline]
+    pub(crate) fn take_must_cancel(&self) -> bool {
+        self.must_cancel.replace(false)
+    }
+
+    pub(crate) fn cancelled_error(&self) -> PyErr {
+        match self.cancel_message.take() {
+            None => CancelledError::new_err(()),
+            Some(message) => CancelledError::new_err((message,)),
+        }
+    }
+}
+
+/// Steps a coroutine: `send(None)`, or `throw(error)`.
+pub(crate) fn step<'py>(coro: &Bound<'py, PyAny>, error: Option<PyErr>) -> Stepped<'py> {
+    let py = coro.py();
+    let Some(error) = error else {
+        let mut answer: *mut ffi::PyObject = std::ptr::null_mut();
+        // SAFETY: attached; `coro` has an iterator's slots (a coroutine, or what `__await__` gave), and on RETURN and
+        // NEXT the callee leaves a new reference in `answer`.
+        let sent = unsafe { ffi::PyIter_Send(coro.as_ptr(), ffi::Py_None(), &raw mut answer) };
+        return match sent {
+            // SAFETY: see above.
+            ffi::PySendResult::PYGEN_RETURN => Stepped::Returned(unsafe { Bound::from_owned_ptr(py, answer) }),
+            // SAFETY: see above.
+            ffi::PySendResult::PYGEN_NEXT => Stepped::Yielded(unsafe { Bound::from_owned_ptr(py, answer) }),
+            ffi::PySendResult::PYGEN_ERROR => Stepped::Raised(PyErr::fetch(py)),
+        };
+    };
+    match coro.call_method1(intern!(py, "throw"), (error.into_value(py),)) {
+        Ok(yielded) => Stepped::Yielded(yielded),
+        Err(stop) if stop.is_instance_of::<PyStopIteration>(py) => {
+            match stop.value(py).getattr(intern!(py, "value")) {
+                Ok(value) => Stepped::Returned(value),
+                Err(error) => Stepped::Raised(error),
+            }
+        }
+        Err(raised) => Stepped::Raised(raised),
+    }
+}
+
+/// Whether an error must end the run and leave through the loop.
+pub(crate) fn is_fatal(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<PyKeyboardInterrupt>(py) || error.is_instance_of::<PySystemExit>(py)
+}
+
+/// Takes a step of a suspended branch, in its context, as the current task. Does nothing if it has ended.
+pub(crate) fn resume(branch: &Bound<'_, Branch>, error: Option<PyErr>) -> PyResult<()> {
+    let py = branch.py();
+    let state = branch.get().state()?;
+    if state.is_done() {
+        return Ok(());
+    }
+    let Some(context) = state.context.get(py) else {
+        return Ok(());
+    };
+    let event_loop = state.event_loop.bind(py);
+    let previous = swap_current_task(event_loop, branch.as_any())?;
+    let answer = match enter_context(&context) {
+        Ok(()) => {
+            let answer = take_step(branch, state, error);
+            exit_context(&context)?;
+            answer
+        }
+        Err(error) => Err(error),
+    };
+    swap_current_task(event_loop, &previous)?;
+    answer
+}
+
+/// Takes a step; the caller has made the branch current and entered its context. An error that comes out is fatal.
+pub(crate) fn take_step(branch: &Bound<'_, Branch>, state: &State, error: Option<PyErr>) -> PyResult<()> {
+    let py = branch.py();
+    let mut error = error;
+    if state.take_must_cancel() && !error.as_ref().is_some_and(|error| error.is_instance_of::<CancelledError>(py)) {
+        error = Some(state.cancelled_error());
+    }
+    state.waiter.set(None);
+    let Some(coro) = state.coro.get(py) else {
+        return Ok(());
+    };
+    settle(branch, state, step(&coro, error))
+}
+
+/// Acts on what a step came to: wait, or end.
+pub(crate) fn settle(branch: &Bound<'_, Branch>, state: &State, stepped: Stepped<'_>) -> PyResult<()> {
+    let py = branch.py();
+    match stepped {
+        Stepped::Yielded(yielded) => park::park(branch, state, &yielded),
+        Stepped::Returned(value) => {
+            if state.take_must_cancel() {
+                // Cancelled right before it stopped: asyncio counts that as cancelled.
+                let error = state.cancelled_error();
+                finish(branch, state, Outcome::Cancelled, error.into_value(py).into_any())
+            } else {
+                finish(branch, state, Outcome::Ok, value.unbind())
+            }
+        }
+        Stepped::Raised(raised) => {
+            let outcome = if raised.is_instance_of::<CancelledError>(py) { Outcome::Cancelled } else { Outcome::Error };
+            let fatal = is_fatal(py, &raised);
+            let driver = state.driver.get(py);
+            let value = raised.into_value(py);
+            finish(branch, state, outcome, value.clone_ref(py).into_any())?;
+            if fatal && driver.is_some_and(|driver| driver.get().raises_fatal()) {
+                return Err(PyErr::from_value(value.into_bound(py).into_any()));
+            }
+            Ok(())
+        }
+    }
+}
+
+fn finish(branch: &Bound<'_, Branch>, state: &State, outcome: Outcome, payload: Py<PyAny>) -> PyResult<()> {
+    let py = branch.py();
+    state.outcome.set(Some(outcome));
+    state.payload.set(Some(payload.clone_ref(py)));
+    let driver = state.driver.take();
+    if let Some(callbacks) = state.callbacks.take() {
+        interface::schedule_callbacks(branch, state, callbacks.bind(py))?;
+    }
+    if let Some(driver) = driver {
+        let driver = driver.bind(py);
+        let timer = state.timer.replace(0);
+        if timer != 0 {
+            driver.get().cancel_timer(py, timer)?;
+        }
+        driver.get().branch_ended(driver, branch, outcome, payload.into_bound(py))?;
+    }
+    Ok(())
+}
+
+/// Cancels a branch because the split goes on without it; once.
+pub(crate) fn release(branch: &Bound<'_, Branch>) -> PyResult<()> {
+    let state = branch.get().state()?;
+    if !state.released.replace(true) {
+        interface::cancel(branch, state, None)?;
+    }
+    Ok(())
+}
+
+/// An attempt's time is up.
+pub(crate) fn expire(branch: &Bound<'_, Branch>) -> PyResult<()> {
+    let state = branch.get().state()?;
+    state.timer.set(0);
+    if !state.is_done() && !state.released.get() {
+        state.timed_out.set(true);
+        interface::cancel(branch, state, None)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn traverse(state: &State, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+    state.driver.visit(visit)?;
+    visit.call(&state.event_loop)?;
+    for slot in [
+        &state.coro,
+        &state.context,
+        &state.waiter,
+        &state.name,
+        &state.cancel_message,
+        &state.payload,
+        &state.callbacks,
+    ] {
+        slot.visit(visit)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn clear(state: &State) {
+    state.driver.set(None);
+    for slot in
+        [&state.coro, &state.context, &state.waiter, &state.cancel_message, &state.payload, &state.callbacks]
+    {
+        slot.set(None);
+    }
+}

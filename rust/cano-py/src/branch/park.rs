@@ -1,0 +1,123 @@
+//! What a branch waits for: Task's rules for futures, and two ways of our own that touch no loop.
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::ffi;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBool, PyTuple};
+
+use super::{Branch, State};
+use crate::hook::Hook;
+use crate::pause::Pause;
+
+/// Waits for what the coroutine yielded.
+pub(super) fn park(branch: &Bound<'_, Branch>, state: &State, yielded: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = branch.py();
+    if yielded.is_none() {
+        if let Some(driver) = state.driver.get(py) {
+            driver.get().batch_branch(branch)?;
+        }
+        return Ok(());
+    }
+    if let Ok(pause) = yielded.cast_exact::<Pause>() {
+        return crate::pause::park(pause, branch, state);
+    }
+    let blocking = match yielded.getattr_opt(intern!(py, "_asyncio_future_blocking")) {
+        Ok(blocking) => blocking.filter(|blocking| !blocking.is_none()),
+        Err(error) => return later(branch, state, error),
+    };
+    let problem = match blocking {
+        None => format!("Task got bad yield: {}", repr(yielded)),
+        Some(blocking) => match wait_for(branch, state, yielded, &blocking) {
+            Ok(None) => return Ok(()),
+            Ok(Some(problem)) => problem,
+            Err(error) => return later(branch, state, error),
+        },
+    };
+    later(branch, state, PyRuntimeError::new_err(problem))
+}
+
+/// Waits for a future; the answer is what is wrong with it, if something is.
+fn wait_for(
+    branch: &Bound<'_, Branch>,
+    state: &State,
+    future: &Bound<'_, PyAny>,
+    blocking: &Bound<'_, PyAny>,
+) -> PyResult<Option<String>> {
+    let py = branch.py();
+    let its_loop = match future.getattr_opt(intern!(py, "get_loop"))? {
+        Some(get_loop) => get_loop.call0()?,
+        None => future.getattr(intern!(py, "_loop"))?,
+    };
+    if !its_loop.is(&state.event_loop) {
+        return Ok(Some(format!(
+            "Task {} got Future {} attached to a different loop",
+            repr(branch.as_any()),
+            repr(future)
+        )));
+    }
+    if !blocking.is_truthy()? {
+        return Ok(Some(format!(
+            "yield was used instead of yield from in task {} with {}",
+            repr(branch.as_any()),
+            repr(future)
+        )));
+    }
+    if future.is(branch) {
+        return Ok(Some(format!("Task cannot await on itself: {}", repr(branch.as_any()))));
+    }
+    future.setattr(intern!(py, "_asyncio_future_blocking"), PyBool::new(py, false))?;
+    let Some(context) = state.context.get(py) else {
+        return Ok(None);
+    };
+    add_done_callback(future, branch.as_any(), &context)?;
+    state.waiter.set(Some(future.clone().unbind()));
+    if state.must_cancel.get() {
+        let message = state.cancel_message.get(py);
+        if super::interface::cancel_future(future, message.as_ref())? {
+            state.must_cancel.set(false);
+        }
+    }
+    Ok(None)
+}
+
+/// `future.add_done_callback(callback, context=context)` without building a dict for the keyword.
+fn add_done_callback(
+    future: &Bound<'_, PyAny>,
+    callback: &Bound<'_, PyAny>,
+    context: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    static KEYWORDS: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
+    let py = future.py();
+    let keywords = KEYWORDS
+        .get_or_try_init(py, || PyTuple::new(py, [intern!(py, "context")]).map(Bound::unbind))?
+        .bind(py);
+    let arguments = [future.as_ptr(), callback.as_ptr(), context.as_ptr()];
+    // SAFETY: attached; `arguments` holds two positional arguments and one for each name in `keywords`, all borrowed
+    // for the call; the answer is a new reference or null with an error set.
+    unsafe {
+        Bound::from_owned_ptr_or_err(
+            py,
+            ffi::PyObject_VectorcallMethod(
+                intern!(py, "add_done_callback").as_ptr(),
+                arguments.as_ptr(),
+                2,
+                keywords.as_ptr(),
+            ),
+        )
+    }
+    .map(drop)
+}
+
+/// Throws an error into the branch in the loop's next turn.
+pub(crate) fn later(branch: &Bound<'_, Branch>, state: &State, error: PyErr) -> PyResult<()> {
+    let py = branch.py();
+    let event_loop = state.event_loop.bind(py);
+    let hook = Hook::throw(py, branch, error.into_value(py))?;
+    crate::current::call_soon(event_loop, hook.as_any())
+}
+
+fn repr(object: &Bound<'_, PyAny>) -> String {
+    object.repr().map_or_else(|_| "<an object whose repr() raises>".to_owned(), |text| text.to_string())
+}

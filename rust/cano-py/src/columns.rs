@@ -1,0 +1,114 @@
+//! What came of a split, by columns: rows are made in Python when someone looks (`results.py`).
+
+use pyo3::exceptions::PyIndexError;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::PyList;
+
+use crate::indices::ByIndex;
+
+/// The columns while they are written.
+#[derive(Default)]
+pub(crate) struct Table {
+    /// By index: the value of a success.
+    pub(crate) values: Vec<Option<Py<PyAny>>>,
+    pub(crate) errors: ByIndex<Py<PyAny>>,
+    /// Only of branches that needed more than one.
+    pub(crate) attempts: ByIndex<u32>,
+    /// By index, in seconds.
+    pub(crate) durations: Vec<f64>,
+}
+
+impl Table {
+    pub(crate) fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        for value in self.values.iter().flatten() {
+            visit.call(value)?;
+        }
+        for error in self.errors.values() {
+            visit.call(error)?;
+        }
+        Ok(())
+    }
+}
+
+/// The columns of a finished split; what `SplitResult` reads from.
+#[pyclass(frozen, module = "cano._core")]
+pub(crate) struct Columns {
+    total: u32,
+    ok_order: Vec<u32>,
+    bad_order: Vec<u32>,
+    /// Taken out only by the garbage collector.
+    table: std::sync::Mutex<Table>,
+}
+
+impl Columns {
+    pub(crate) fn new(total: u32, ok_order: Vec<u32>, bad_order: Vec<u32>, table: Table) -> Self {
+        Self { total, ok_order, bad_order, table: std::sync::Mutex::new(table) }
+    }
+
+    fn read<T>(&self, look: impl FnOnce(&Table) -> T) -> T {
+        look(&self.table.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+}
+
+#[pymethods]
+impl Columns {
+    #[getter]
+    fn total(&self) -> u32 {
+        self.total
+    }
+
+    fn ok_order(&self) -> Vec<u32> {
+        self.ok_order.clone()
+    }
+
+    fn bad_order(&self) -> Vec<u32> {
+        self.bad_order.clone()
+    }
+
+    fn ok_count(&self) -> usize {
+        self.ok_order.len()
+    }
+
+    fn bad_count(&self) -> usize {
+        self.bad_order.len()
+    }
+
+    fn value(&self, py: Python<'_>, index: usize) -> PyResult<Py<PyAny>> {
+        self.read(|table| table.values.get(index).and_then(|value| value.as_ref().map(|value| value.clone_ref(py))))
+            .ok_or_else(|| PyIndexError::new_err(index))
+    }
+
+    fn error(&self, py: Python<'_>, index: u32) -> PyResult<Py<PyAny>> {
+        self.read(|table| table.errors.get(&index).map(|error| error.clone_ref(py)))
+            .ok_or_else(|| PyIndexError::new_err(index))
+    }
+
+    fn attempts(&self, index: u32) -> u32 {
+        self.read(|table| table.attempts.get(&index).copied().unwrap_or(1))
+    }
+
+    fn duration(&self, index: usize) -> f64 {
+        self.read(|table| table.durations.get(index).copied().unwrap_or(0.0))
+    }
+
+    /// The successes' values in index order.
+    fn values_in_order<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        // Of a success the value is set, of all others it is not.
+        let values: Vec<Py<PyAny>> =
+            self.read(|table| table.values.iter().flatten().map(|value| value.clone_ref(py)).collect());
+        PyList::new(py, values)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self.table.try_lock() {
+            Ok(table) => table.visit(&visit),
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn __clear__(&self) {
+        let table = self.table.try_lock().map(|mut table| std::mem::take(&mut *table));
+        drop(table);
+    }
+}

@@ -1,0 +1,105 @@
+//! State that belongs to one thread: the one whose event loop runs it.
+//!
+//! Branches and drivers are used on their loop's thread only, so they need no locks; what makes that safe on every build,
+//! the free-threaded one included, is that each access asks whether it is that thread. The question costs about a
+//! nanosecond.
+
+use std::cell::Cell;
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+
+thread_local! {
+    /// Its address tells threads apart. (An exited thread's may be given to a new one; then nobody is left to race with.)
+    static HERE: Cell<u8> = const { Cell::new(0) };
+}
+
+fn here() -> usize {
+    HERE.with(|cell| std::ptr::from_ref(cell) as usize)
+}
+
+/// A value that only the thread that made it may look at.
+#[derive(Debug)]
+pub(crate) struct Confined<T> {
+    owner: usize,
+    value: T,
+}
+
+// SAFETY: `get` hands the value out on one thread only. `get_for_gc` is for the garbage collector, which runs while no
+// other code does: under the GIL, or with all threads stopped.
+unsafe impl<T: Send> Sync for Confined<T> {}
+
+impl<T> Confined<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self { owner: here(), value }
+    }
+
+    /// The value, for the thread it belongs to.
+    #[inline]
+    pub(crate) fn get(&self) -> PyResult<&T> {
+        if self.owner == here() { Ok(&self.value) } else { Err(foreign_thread()) }
+    }
+
+    /// The value, for `__traverse__` and `__clear__`.
+    pub(crate) fn get_for_gc(&self) -> &T {
+        &self.value
+    }
+}
+
+#[cold]
+fn foreign_thread() -> PyErr {
+    PyRuntimeError::new_err(
+        "a branch or run was used on another thread than that of its event loop; \
+         use loop.call_soon_threadsafe to reach it",
+    )
+}
+
+/// A place for a Python object that can be empty. Never borrowed, so no code of the user's can meet it half-changed.
+pub(crate) struct Slot<T = PyAny>(Cell<Option<Py<T>>>);
+
+impl<T> Default for Slot<T> {
+    fn default() -> Self {
+        Self(Cell::new(None))
+    }
+}
+
+impl<T> Slot<T> {
+    pub(crate) fn new(value: Py<T>) -> Self {
+        Self(Cell::new(Some(value)))
+    }
+
+    #[inline]
+    pub(crate) fn take(&self) -> Option<Py<T>> {
+        self.0.take()
+    }
+
+    /// Fills the slot; what was in it is let go of afterwards.
+    #[inline]
+    pub(crate) fn set(&self, value: Option<Py<T>>) {
+        drop(self.0.replace(value));
+    }
+
+    #[inline]
+    pub(crate) fn get<'py>(&self, py: Python<'py>) -> Option<Bound<'py, T>> {
+        let value = self.0.take();
+        let found = value.as_ref().map(|value| value.bind(py).clone());
+        self.0.set(value);
+        found
+    }
+
+    #[inline]
+    pub(crate) fn is_set(&self) -> bool {
+        let value = self.0.take();
+        let found = value.is_some();
+        self.0.set(value);
+        found
+    }
+
+    /// Shows the object to the garbage collector.
+    pub(crate) fn visit(&self, visit: &pyo3::gc::PyVisit<'_>) -> Result<(), pyo3::gc::PyTraverseError> {
+        let value = self.0.take();
+        let answer = visit.call(&value);
+        self.0.set(value);
+        answer
+    }
+}

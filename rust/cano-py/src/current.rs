@@ -1,0 +1,110 @@
+//! Which task is current, and in which context code runs: the interpreter's own calls, and Python's for tasks of
+//! third parties (*Extending asyncio*).
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::ffi;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyDict;
+
+enum Swap {
+    /// `asyncio.tasks._swap_current_task`, from 3.12 on.
+    Function(Py<PyAny>),
+    /// The dict of 3.11.
+    Table(Py<PyDict>),
+}
+
+static SWAP: PyOnceLock<Swap> = PyOnceLock::new();
+
+fn find(py: Python<'_>) -> PyResult<Swap> {
+    let tasks = py.import("asyncio.tasks")?;
+    if let Some(function) = tasks.getattr_opt("_swap_current_task")? {
+        return Ok(Swap::Function(function.unbind()));
+    }
+    Ok(Swap::Table(tasks.getattr("_current_tasks")?.cast_into::<PyDict>()?.unbind()))
+}
+
+/// Makes `task` the loop's current task (`None`: there is none) and returns the one before it.
+pub(crate) fn swap_current_task<'py>(
+    event_loop: &Bound<'py, PyAny>,
+    task: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = event_loop.py();
+    match SWAP.get_or_try_init(py, || find(py))? {
+        Swap::Function(function) => function.bind(py).call1((event_loop, task)),
+        Swap::Table(table) => {
+            let table = table.bind(py);
+            let previous = table.get_item(event_loop)?.unwrap_or_else(|| py.None().into_bound(py));
+            if task.is_none() {
+                if !previous.is_none() {
+                    table.del_item(event_loop)?;
+                }
+            } else {
+                table.set_item(event_loop, task)?;
+            }
+            Ok(previous)
+        }
+    }
+}
+
+static CURRENT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+/// The task that runs now, or `None`.
+pub(crate) fn current_task(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    CURRENT
+        .get_or_try_init(py, || py.import("asyncio.tasks")?.getattr("current_task").map(Bound::unbind))?
+        .bind(py)
+        .call0()
+}
+
+/// A new context with the variables of the one that is entered.
+pub(crate) fn copy_current_context(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    // SAFETY: called with the interpreter attached; the answer is a new reference or an error is set.
+    unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent()) }
+}
+
+/// A new context with the variables of `context`, which must be one.
+pub(crate) fn copy_context<'py>(context: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: as above; the callee checks the type of its argument.
+    unsafe { Bound::from_owned_ptr_or_err(context.py(), ffi::PyContext_Copy(context.as_ptr())) }
+}
+
+/// Enters a context; `exit_context` must follow.
+pub(crate) fn enter_context(context: &Bound<'_, PyAny>) -> PyResult<()> {
+    // SAFETY: attached; the callee checks its argument and sets an error when the context is entered already.
+    if unsafe { ffi::PyContext_Enter(context.as_ptr()) } == 0 { Ok(()) } else { Err(PyErr::fetch(context.py())) }
+}
+
+/// Leaves a context.
+pub(crate) fn exit_context(context: &Bound<'_, PyAny>) -> PyResult<()> {
+    // SAFETY: as above.
+    if unsafe { ffi::PyContext_Exit(context.as_ptr()) } == 0 { Ok(()) } else { Err(PyErr::fetch(context.py())) }
+}
+
+/// Whether the code that calls us is handling an exception, which branches started in its stack would see.
+pub(crate) fn is_handling_exception(py: Python<'_>) -> bool {
+    // SAFETY: attached; a new reference or null, null meaning that none is handled.
+    let handled = unsafe { Bound::from_owned_ptr_or_opt(py, ffi::PyErr_GetHandledException()) };
+    handled.is_some_and(|error| !error.is_none())
+}
+
+/// The running loop of this thread; an error with what to do when there is none.
+pub(crate) fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    static GET: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    GET.get_or_try_init(py, || py.import("asyncio.events")?.getattr("get_running_loop").map(Bound::unbind))?
+        .bind(py)
+        .call0()
+        .map_err(|error| {
+            if error.is_instance_of::<PyRuntimeError>(py) {
+                PyRuntimeError::new_err("no running event loop: await this in a coroutine, or call Workflow.run()")
+            } else {
+                error
+            }
+        })
+}
+
+/// `loop.call_soon(callback)`.
+pub(crate) fn call_soon(event_loop: &Bound<'_, PyAny>, callback: &Bound<'_, PyAny>) -> PyResult<()> {
+    event_loop.call_method1(intern!(event_loop.py(), "call_soon"), (callback,)).map(drop)
+}

@@ -1,0 +1,147 @@
+//! What the loop calls: one small object for every kind of callback of a driver.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+use crate::branch::Branch;
+use crate::errors::internal_error;
+use crate::split::SplitDriver;
+
+enum What {
+    /// Go on starting branches.
+    Pump,
+    /// The armed timer fired.
+    Timers,
+    /// Sync attempts have landed.
+    Drain,
+    /// The feeder's task has ended.
+    Fed,
+    /// Resume the branches that yielded bare.
+    Batch(Box<std::sync::Mutex<Vec<Py<Branch>>>>),
+    /// Throw an error into a branch.
+    Throw(Py<Branch>, Py<PyAny>),
+}
+
+/// A callback of a driver.
+#[pyclass(frozen, weakref, module = "cano._core")]
+pub(crate) struct Hook {
+    driver: Option<Py<SplitDriver>>,
+    what: What,
+}
+
+impl Hook {
+    fn make<'py>(driver: &Bound<'py, SplitDriver>, what: What) -> PyResult<Bound<'py, Self>> {
+        Bound::new(driver.py(), Self { driver: Some(driver.clone().unbind()), what })
+    }
+
+    pub(crate) fn pump<'py>(driver: &Bound<'py, SplitDriver>) -> PyResult<Bound<'py, Self>> {
+        Self::make(driver, What::Pump)
+    }
+
+    pub(crate) fn timers<'py>(driver: &Bound<'py, SplitDriver>) -> PyResult<Bound<'py, Self>> {
+        Self::make(driver, What::Timers)
+    }
+
+    pub(crate) fn drain<'py>(driver: &Bound<'py, SplitDriver>) -> PyResult<Bound<'py, Self>> {
+        Self::make(driver, What::Drain)
+    }
+
+    pub(crate) fn fed<'py>(driver: &Bound<'py, SplitDriver>) -> PyResult<Bound<'py, Self>> {
+        Self::make(driver, What::Fed)
+    }
+
+    pub(crate) fn batch<'py>(driver: &Bound<'py, SplitDriver>, batch: Vec<Py<Branch>>) -> PyResult<Bound<'py, Self>> {
+        Self::make(driver, What::Batch(Box::new(std::sync::Mutex::new(batch))))
+    }
+
+    pub(crate) fn throw<'py>(
+        py: Python<'py>,
+        branch: &Bound<'py, Branch>,
+        error: Py<pyo3::exceptions::PyBaseException>,
+    ) -> PyResult<Bound<'py, Self>> {
+        Bound::new(py, Self { driver: None, what: What::Throw(branch.clone().unbind(), error.into_any()) })
+    }
+}
+
+#[pymethods]
+impl Hook {
+    #[pyo3(signature = (*_arguments))]
+    fn __call__(&self, py: Python<'_>, _arguments: &Bound<'_, PyTuple>) -> PyResult<()> {
+        if let What::Throw(branch, error) = &self.what {
+            return crate::branch::resume_with(branch.bind(py), error.clone_ref(py));
+        }
+        let Some(driver) = &self.driver else {
+            return Ok(());
+        };
+        let driver = driver.bind(py);
+        guarded(driver, || match &self.what {
+            What::Pump => {
+                driver.get().pump_is_due()
+            }
+            What::Timers => driver.get().fire_timers(driver),
+            What::Drain => driver.get().drain(driver),
+            What::Fed => driver.get().fed(driver),
+            What::Batch(batch) => {
+                let batch = std::mem::take(&mut *batch.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+                driver.get().run_batch(driver, batch)
+            }
+            What::Throw(..) => Ok(()),
+        })
+    }
+
+    fn __repr__(&self) -> &'static str {
+        match self.what {
+            What::Pump => "<cano: start branches>",
+            What::Timers => "<cano: timers>",
+            What::Drain => "<cano: sync attempts landed>",
+            What::Fed => "<cano: source ended>",
+            What::Batch(_) => "<cano: resume branches>",
+            What::Throw(..) => "<cano: throw into a branch>",
+        }
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.driver)?;
+        match &self.what {
+            What::Throw(branch, error) => {
+                visit.call(branch)?;
+                visit.call(error)
+            }
+            What::Batch(batch) => {
+                if let Ok(batch) = batch.try_lock() {
+                    for branch in batch.iter() {
+                        visit.call(branch)?;
+                    }
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Does one turn's work of a driver and ends the turn; a panic becomes the run's `InternalError`.
+pub(crate) fn guarded(driver: &Bound<'_, SplitDriver>, work: impl FnOnce() -> PyResult<()>) -> PyResult<()> {
+    let py = driver.py();
+    let answer = match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(answer) => answer,
+        Err(panic) => driver.get().fail_internally(driver, internal_error(py, &panic)),
+    };
+    let ended = match catch_unwind(AssertUnwindSafe(|| driver.get().end_turn(driver))) {
+        Ok(ended) => ended,
+        Err(panic) => driver.get().fail_internally(driver, internal_error(py, &panic)),
+    };
+    answer.and(ended)
+}
+
+
+/// Does what a coroutine's step does; a panic becomes `InternalError`.
+pub(crate) fn caught<T>(py: Python<'_>, work: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(answer) => answer,
+        Err(panic) => Err(internal_error(py, &panic)),
+    }
+}

@@ -1,0 +1,438 @@
+//! Drives one split on the loop's thread: starts branches, reports what became of them to the machine, obeys it.
+//!
+//! The mirror of `pure/driver.py`. All rules of starting and joining are in `cano_engine::SplitMachine`; this knows the loop,
+//! the clock and the user's objects. What it must get right (engine.md, section 5):
+//!
+//! - a branch is started in place, from the run's own stack or from a loop callback, never from inside another branch;
+//! - branches that yield bare are resumed together, by a callback scheduled at the end of the turn that produced them;
+//! - a batch, like the start loop, gives the loop its turn after a time slice;
+//! - the decision falls at the deciding completion; losers are cancelled once, and awaited through any number of
+//!   cancellations of the run.
+//!
+//! No `RefCell` is borrowed while Python code can run: not across a call, nor while a Python object is let go of.
+
+mod ending;
+mod entered;
+pub(crate) mod events;
+mod feeding;
+mod life;
+mod start;
+mod turn;
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+
+use cano_engine::{MachineError, SplitMachine, Verdict};
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+
+use crate::branch::{Branch, Outcome};
+use crate::clock::Clock;
+use crate::columns::Table;
+use crate::confined::{Confined, Slot};
+use crate::current::{copy_current_context, running_loop};
+use crate::indices::ByIndex;
+use crate::spec::{CallSpec, SplitSpec};
+use crate::timers::{Due, TimerId, Timers};
+use events::Wants;
+
+/// How long the engine works in one loop callback before others have their turn, in seconds (promised: about 10 ms).
+pub(crate) const SLICE: f64 = 0.0015;
+/// Eager starts nest on the C stack when branches split again; beyond this depth a split starts from a loop callback.
+const DEPTH_LIMIT: u32 = 40;
+
+/// An attempt that is suspended or on a thread.
+pub(super) enum Attempt {
+    Branch(Py<Branch>),
+    /// A `ThreadAttempt` or `TaskAttempt` of `_engine/attempts.py`.
+    Other(Py<PyAny>),
+}
+
+/// One split of one run.
+#[pyclass(frozen, weakref, module = "cano._core")]
+pub(crate) struct SplitDriver {
+    state: Confined<State>,
+    /// Sync attempts that ended on their threads; the only thing other threads write.
+    landed: Mutex<VecDeque<Py<PyAny>>>,
+    landing: AtomicBool,
+    event_loop: Py<PyAny>,
+    clock: Clock,
+}
+
+pub(super) struct State {
+    pub(super) spec: Py<SplitSpec>,
+    pub(super) store: Py<PyAny>,
+    /// `_engine/scope.py`: where this happens, and who listens.
+    pub(super) scope: Py<PyAny>,
+    pub(super) wants: Wants,
+    pub(super) outbox: Option<Py<PyAny>>,
+    pub(super) real_tasks: bool,
+    pub(super) entered: f64,
+    pub(super) snapshot: Py<PyAny>,
+    pub(super) machine: RefCell<SplitMachine>,
+    /// The source's iterator, until it is exhausted.
+    pub(super) items_left: Slot,
+    pub(super) plain_source: Cell<bool>,
+    pub(super) close_source: Slot,
+    pub(super) feeder: Slot,
+    pub(super) room: Slot,
+    /// The strong references that keep attempts alive, with the order of their starts.
+    pub(super) live: RefCell<ByIndex<(u64, Attempt)>>,
+    pub(super) starts: Cell<u64>,
+    /// What branches that back off, or may have to, are called with.
+    pub(super) again: RefCell<ByIndex<(CallSpec, Py<PyAny>)>>,
+    /// When branches that needed more than one attempt began.
+    pub(super) begun: RefCell<ByIndex<f64>>,
+    pub(super) table: RefCell<Table>,
+    pub(super) batch: RefCell<Vec<Py<Branch>>>,
+    pub(super) jobs: RefCell<Vec<Py<PyAny>>>,
+    pub(super) timers: RefCell<Timers>,
+    pub(super) hedge: Cell<TimerId>,
+    pub(super) opened: Cell<bool>,
+    pub(super) pumping: Cell<bool>,
+    pub(super) pump_scheduled: Cell<bool>,
+    pub(super) waiter: Slot,
+    pub(super) cancelled: Slot,
+    pub(super) fatal: Slot,
+    pub(super) fatal_raised: Cell<bool>,
+    pub(super) failure: Slot,
+    pub(super) timed_out: Cell<bool>,
+    pub(super) loser_errors: RefCell<Vec<(i64, Py<PyAny>)>>,
+    pub(super) closed: Cell<bool>,
+}
+
+thread_local! {
+    /// How many start loops are on this thread's stack.
+    static DEPTH: Cell<u32> = const { Cell::new(0) };
+}
+
+impl SplitDriver {
+    pub(crate) fn new(
+        py: Python<'_>,
+        spec: Py<SplitSpec>,
+        store: Py<PyAny>,
+        scope: &Bound<'_, PyAny>,
+        outbox: Option<Py<PyAny>>,
+    ) -> PyResult<Self> {
+        let event_loop = running_loop(py)?;
+        let clock = Clock::of(&event_loop)?;
+        let introspect = scope.getattr(intern!(py, "introspect"))?.is_truthy()?;
+        let real_tasks =
+            introspect || !event_loop.call_method0(intern!(py, "get_task_factory"))?.is_none();
+        let entered = clock.now(py)?;
+        let plan = spec.get();
+        let machine = SplitMachine::new(plan.rule, None, plan.bulkhead, plan.hedge_delay.is_some());
+        Ok(Self {
+            state: Confined::new(State {
+                wants: Wants::of(scope)?,
+                spec,
+                store,
+                scope: scope.clone().unbind(),
+                outbox,
+                real_tasks,
+                entered,
+                snapshot: copy_current_context(py)?.unbind(),
+                machine: RefCell::new(machine),
+                items_left: Slot::default(),
+                plain_source: Cell::new(false),
+                close_source: Slot::default(),
+                feeder: Slot::default(),
+                room: Slot::default(),
+                live: RefCell::default(),
+                starts: Cell::new(0),
+                again: RefCell::default(),
+                begun: RefCell::default(),
+                table: RefCell::default(),
+                batch: RefCell::default(),
+                jobs: RefCell::default(),
+                timers: RefCell::default(),
+                hedge: Cell::new(0),
+                opened: Cell::new(false),
+                pumping: Cell::new(false),
+                pump_scheduled: Cell::new(false),
+                waiter: Slot::default(),
+                cancelled: Slot::default(),
+                fatal: Slot::default(),
+                fatal_raised: Cell::new(false),
+                failure: Slot::default(),
+                timed_out: Cell::new(false),
+                loser_errors: RefCell::default(),
+                closed: Cell::new(false),
+            }),
+            landed: Mutex::default(),
+            landing: AtomicBool::new(false),
+            event_loop: event_loop.unbind(),
+            clock,
+        })
+    }
+
+    #[inline]
+    pub(super) fn state(&self) -> PyResult<&State> {
+        self.state.get()
+    }
+
+    /// The time on the loop's clock, in seconds.
+    #[inline]
+    pub(crate) fn now_at(&self, py: Python<'_>) -> PyResult<f64> {
+        self.clock.now(py)
+    }
+
+    pub(crate) fn task_name<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
+        Ok(self.state()?.spec.get().name.bind(py).clone())
+    }
+
+    /// Has a branch that yielded bare resumed with the others of this turn.
+    pub(crate) fn batch_branch(&self, branch: &Bound<'_, Branch>) -> PyResult<()> {
+        self.state()?.batch.borrow_mut().push(branch.clone().unbind());
+        Ok(())
+    }
+
+    /// Adds a timer.
+    pub(crate) fn add_timer(&self, slf: &Bound<'_, Self>, when: f64, due: Due) -> PyResult<TimerId> {
+        let state = self.state()?;
+        let (id, earliest) = state.timers.borrow_mut().add(when, due);
+        if earliest {
+            self.arm_loop(slf, state)?;
+        }
+        Ok(id)
+    }
+
+    /// Forgets a timer.
+    pub(crate) fn cancel_timer(&self, _py: Python<'_>, id: TimerId) -> PyResult<()> {
+        let forgotten = self.state()?.timers.borrow_mut().cancel(id);
+        drop(forgotten);
+        Ok(())
+    }
+
+    /// Whether a `KeyboardInterrupt` or `SystemExit` of a branch must leave through the loop now, as from a Task.
+    ///
+    /// Not while the start loop is in the run's own stack: there the run itself raises it, after clean-up.
+    pub(crate) fn raises_fatal(&self) -> bool {
+        let Ok(state) = self.state() else { return true };
+        if state.pumping.get() {
+            return false;
+        }
+        state.fatal_raised.set(true);
+        true
+    }
+
+    /// Ends the split with an error of ours.
+    pub(crate) fn fail_internally(&self, slf: &Bound<'_, Self>, error: PyErr) -> PyResult<()> {
+        let py = slf.py();
+        let state = self.state()?;
+        state.pumping.set(false);
+        state.failure.set(Some(error.into_value(py).into_any()));
+        self.stop(slf, state)?;
+        self.wake(slf, state)
+    }
+
+    /// The caller is gone and nobody will wait: cancel everything, and close.
+    pub(crate) fn abandon_now(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
+        let state = self.state()?;
+        if state.opened.get() && !state.closed.get() { self.abandon(slf, state) } else { Ok(()) }
+    }
+
+    /// Whether every attempt, and the feeder, has ended.
+    pub(super) fn settled(&self, py: Python<'_>, state: &State) -> PyResult<bool> {
+        if !state.machine.borrow().is_settled() {
+            return Ok(false);
+        }
+        match state.feeder.get(py) {
+            None => Ok(true),
+            Some(feeder) => feeder.call_method0(intern!(py, "done"))?.is_truthy(),
+        }
+    }
+
+    /// Wakes whoever awaits the split, once it has settled.
+    pub(super) fn wake(&self, slf: &Bound<'_, Self>, state: &State) -> PyResult<()> {
+        let py = slf.py();
+        if state.waiter.is_set()
+            && self.settled(py, state)?
+            && let Some(waiter) = state.waiter.get(py)
+            && !waiter.call_method0(intern!(py, "done"))?.is_truthy()?
+        {
+            waiter.call_method1(intern!(py, "set_result"), (py.None(),))?;
+        }
+        Ok(())
+    }
+}
+
+/// Reports to the machine and reads its answer.
+pub(super) fn tell<T>(
+    py: Python<'_>,
+    state: &State,
+    event: impl FnOnce(&mut SplitMachine) -> Result<T, MachineError>,
+) -> PyResult<T> {
+    let answer = event(&mut state.machine.borrow_mut());
+    answer.map_err(|error| crate::errors::machine_error(py, error))
+}
+
+/// What Python calls: the attempts and the feeder of `_engine/`, which are Python under both engines.
+#[pymethods]
+impl SplitDriver {
+    /// The loop the split runs on.
+    #[getter(r#loop)]
+    fn event_loop(&self, py: Python<'_>) -> Py<PyAny> {
+        self.event_loop.clone_ref(py)
+    }
+
+    /// The `SplitPlan`.
+    #[getter]
+    fn plan(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        Ok(self.state()?.spec.get().plan.clone_ref(py))
+    }
+
+    /// The time on the loop's clock; from any thread.
+    fn now(&self, py: Python<'_>) -> PyResult<f64> {
+        self.clock.now(py)
+    }
+
+    /// Has an attempt told when its time is up.
+    fn arm(slf: &Bound<'_, Self>, attempt: Py<PyAny>, due: f64) -> PyResult<TimerId> {
+        slf.get().add_timer(slf, due, Due::OtherAttempt(attempt))
+    }
+
+    /// Forgets a timer.
+    #[pyo3(name = "cancel_timer")]
+    fn forget_timer(&self, py: Python<'_>, timer: TimerId) -> PyResult<()> {
+        self.cancel_timer(py, timer)
+    }
+
+    /// Takes in that an attempt of `_engine/attempts.py` has ended.
+    fn attempt_ended(
+        slf: &Bound<'_, Self>,
+        attempt: &Bound<'_, PyAny>,
+        outcome: u8,
+        result: &Bound<'_, PyAny>,
+        error: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let (outcome, payload) = match outcome {
+            0 => (Outcome::Ok, result),
+            1 => (Outcome::Error, error),
+            _ => (Outcome::Cancelled, error),
+        };
+        slf.get().other_ended(slf, attempt, outcome, payload.clone())
+    }
+
+    /// Ends a turn of the engine's.
+    #[pyo3(name = "end_turn")]
+    fn python_end_turn(slf: &Bound<'_, Self>) -> PyResult<()> {
+        slf.get().end_turn(slf)
+    }
+
+    /// Takes in, on a worker thread, that a sync attempt has ended.
+    #[pyo3(name = "landed")]
+    fn python_landed(slf: &Bound<'_, Self>, attempt: Py<PyAny>) -> PyResult<()> {
+        slf.get().land(slf, attempt)
+    }
+
+    /// Waits (as a future) until a fresh branch may start; true at once if it may.
+    fn room<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.get().make_room(slf)
+    }
+
+    /// Starts a branch on an item drawn by `feed`; false when nothing may start now.
+    fn offer(slf: &Bound<'_, Self>, item: &Bound<'_, PyAny>) -> PyResult<bool> {
+        slf.get().take_offer(slf, item)
+    }
+
+    /// The source turned out to have a length.
+    fn known(slf: &Bound<'_, Self>, total: u64) -> PyResult<()> {
+        slf.get().take_total(slf, total)
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        Ok(format!("<cano split {}>", self.task_name(py)?))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.event_loop)?;
+        if let Ok(landed) = self.landed.try_lock() {
+            for attempt in landed.iter() {
+                visit.call(attempt)?;
+            }
+        }
+        self.state.get_for_gc().visit(&visit)
+    }
+
+    fn __clear__(&self) {
+        self.state.get_for_gc().clear();
+    }
+}
+
+impl State {
+    fn slots(&self) -> [&Slot; 8] {
+        [
+            &self.items_left,
+            &self.close_source,
+            &self.feeder,
+            &self.room,
+            &self.waiter,
+            &self.cancelled,
+            &self.fatal,
+            &self.failure,
+        ]
+    }
+
+    fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.spec)?;
+        visit.call(&self.store)?;
+        visit.call(&self.scope)?;
+        visit.call(&self.outbox)?;
+        visit.call(&self.snapshot)?;
+        for slot in self.slots() {
+            slot.visit(visit)?;
+        }
+        // What is borrowed is in use, so it is no garbage.
+        if let Ok(live) = self.live.try_borrow() {
+            for (_, attempt) in live.values() {
+                match attempt {
+                    Attempt::Branch(branch) => visit.call(branch)?,
+                    Attempt::Other(other) => visit.call(other)?,
+                }
+            }
+        }
+        if let Ok(again) = self.again.try_borrow() {
+            for (call, item) in again.values() {
+                visit.call(&call.function)?;
+                visit.call(item)?;
+            }
+        }
+        if let Ok(table) = self.table.try_borrow() {
+            table.visit(visit)?;
+        }
+        if let Ok(batch) = self.batch.try_borrow() {
+            for branch in batch.iter() {
+                visit.call(branch)?;
+            }
+        }
+        if let Ok(timers) = self.timers.try_borrow() {
+            timers.visit(visit)?;
+        }
+        Ok(())
+    }
+
+    fn clear(&self) {
+        for slot in self.slots() {
+            slot.set(None);
+        }
+        let live = self.live.try_borrow_mut().map(|mut live| std::mem::take(&mut *live));
+        let again = self.again.try_borrow_mut().map(|mut again| std::mem::take(&mut *again));
+        let batch = self.batch.try_borrow_mut().map(|mut batch| std::mem::take(&mut *batch));
+        let timers = self.timers.try_borrow_mut().map(|mut timers| timers.clear());
+        let table = self.table.try_borrow_mut().map(|mut table| std::mem::take(&mut *table));
+        drop((live, again, batch, timers, table));
+    }
+}
+
+pub(crate) use life::Poll;
+pub(crate) use start::{is_awaitable, is_coroutine};
+
+/// Whether a verdict asks for anything to be done.
+pub(super) fn is_final(verdict: Verdict) -> bool {
+    verdict != Verdict::Wait
+}

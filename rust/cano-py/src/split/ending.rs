@@ -1,0 +1,413 @@
+//! What becomes of attempts, and how a split is decided.
+
+use cano_engine::{SplitMachine, SplitPhase, Verdict};
+use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PySystemExit};
+use pyo3::intern;
+use pyo3::prelude::*;
+
+use super::events::{Facts, Wants};
+use super::{Attempt, SplitDriver, State, is_final, tell};
+use crate::branch::{self, Branch, Outcome};
+use crate::errors::{facts, failures};
+use crate::timers::Due;
+
+/// After this many seconds a branch that has not ended since its cancellation is named in a warning.
+const LOSER_PATIENCE: f64 = 5.0;
+
+fn is_fatal(error: &Bound<'_, PyAny>) -> bool {
+    error.is_instance_of::<PyKeyboardInterrupt>() || error.is_instance_of::<PySystemExit>()
+}
+
+/// What of an attempt matters when it ends.
+struct Ended {
+    index: u32,
+    attempt: u32,
+    started: f64,
+    timed_out: bool,
+}
+
+impl SplitDriver {
+    /// Takes in that a branch has ended.
+    pub(crate) fn branch_ended(
+        &self,
+        slf: &Bound<'_, Self>,
+        branch: &Bound<'_, Branch>,
+        outcome: Outcome,
+        payload: Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let state = self.state()?;
+        let ended = branch.get().state()?;
+        let index = ended.index.get();
+        let removed = state.live.borrow_mut().remove(&index);
+        drop(removed);
+        let ended = Ended {
+            index,
+            attempt: ended.attempt.get(),
+            started: ended.started.get(),
+            timed_out: ended.timed_out.get(),
+        };
+        self.attempt_is_over(slf, state, &ended, outcome, payload)
+    }
+
+    /// Takes in that an attempt of `_engine/attempts.py` has ended.
+    pub(super) fn other_ended(
+        &self,
+        slf: &Bound<'_, Self>,
+        attempt: &Bound<'_, PyAny>,
+        outcome: Outcome,
+        payload: Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        let state = self.state()?;
+        let ended = Ended {
+            index: attempt.getattr(intern!(py, "index"))?.extract()?,
+            attempt: attempt.getattr(intern!(py, "attempt"))?.extract()?,
+            started: attempt.getattr(intern!(py, "started"))?.extract()?,
+            timed_out: attempt.getattr(intern!(py, "timed_out"))?.is_truthy()?,
+        };
+        let removed = state.live.borrow_mut().remove(&ended.index);
+        drop(removed);
+        self.attempt_is_over(slf, state, &ended, outcome, payload)
+    }
+
+    fn attempt_is_over(
+        &self,
+        slf: &Bound<'_, Self>,
+        state: &State,
+        ended: &Ended,
+        outcome: Outcome,
+        payload: Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        let decided = state.machine.borrow().is_decided();
+        if decided {
+            return self.lost(slf, state, ended.index, outcome, payload);
+        }
+        if outcome != Outcome::Cancelled {
+            return self.ended(slf, state, ended.index, ended.attempt, ended.started, outcome, payload, None);
+        }
+        let error = self.cancellation_error(py, state, ended, payload)?;
+        if ended.timed_out && state.wants.has(Wants::TIMEOUT) {
+            let limit = state.spec.get().attempt_timeout.unwrap_or(0.0).into_pyobject(py)?.into_any();
+            let place = Facts {
+                branch: Some(ended.index),
+                attempt: Some(ended.attempt),
+                value: Some(limit),
+                ..Facts::default()
+            };
+            self.emit(py, state, Wants::TIMEOUT, place)?;
+        }
+        self.ended(slf, state, ended.index, ended.attempt, ended.started, Outcome::Error, error, None)
+    }
+
+    /// What a cancelled attempt of an undecided split failed with.
+    fn cancellation_error<'py>(
+        &self,
+        py: Python<'py>,
+        state: &State,
+        ended: &Ended,
+        payload: Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let spec = state.spec.get();
+        let place = facts(
+            py,
+            &[
+                ("state", state.scope.bind(py).getattr(intern!(py, "state"))?),
+                ("task", spec.name.bind(py).clone().into_any()),
+            ],
+        )?;
+        if ended.timed_out {
+            place.set_item("attempt", ended.attempt)?;
+            place.set_item("cause", payload)?;
+            let limit = spec.attempt_timeout.unwrap_or(0.0);
+            failures(py)?.getattr(intern!(py, "attempt_timed_out"))?.call((limit,), Some(&place))
+        } else {
+            failures(py)?.getattr(intern!(py, "branch_cancelled"))?.call((payload,), Some(&place))
+        }
+    }
+
+    /// Takes in the end of an attempt of an undecided split: retry it, or report it to the machine.
+    #[allow(clippy::too_many_arguments)] // the facts of one attempt
+    pub(super) fn ended(
+        &self,
+        slf: &Bound<'_, Self>,
+        state: &State,
+        index: u32,
+        attempt: u32,
+        started: f64,
+        outcome: Outcome,
+        payload: Bound<'_, PyAny>,
+        ended: Option<f64>,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        let spec = state.spec.get();
+        let now = match ended {
+            Some(ended) => ended,
+            None => self.now_at(py)?,
+        };
+        let mut payload = payload;
+        let began = if spec.retries() { state.begun.borrow().get(&index).copied() } else { None };
+        let started = began.unwrap_or(started);
+        let verdict = if outcome == Outcome::Ok {
+            if spec.retries() {
+                let done = state.again.borrow_mut().remove(&index);
+                drop(done);
+            }
+            self.record(py, state, index, attempt, now - started, Some(&payload), None)?;
+            if state.wants.has(Wants::BRANCH_SUCCESS) {
+                let value = Some(payload.clone());
+                let place = Facts { branch: Some(index), attempt: Some(attempt), value, error: None };
+                self.emit(py, state, Wants::BRANCH_SUCCESS, place)?;
+            }
+            tell(py, state, |machine| machine.succeeded(index))?
+        } else {
+            if is_fatal(&payload) {
+                state.fatal.set(Some(payload.unbind()));
+                self.stop(slf, state)?;
+                return tell(py, state, |machine| machine.dropped(index));
+            }
+            if spec.retries() {
+                match self.another(py, state, &payload, attempt, now - started)? {
+                    Ok(delay) => {
+                        return self.back_off(slf, state, index, attempt, started, now, delay, &payload);
+                    }
+                    Err(error) => payload = error.unwrap_or(payload),
+                }
+                let done = state.again.borrow_mut().remove(&index);
+                drop(done);
+            }
+            self.record(py, state, index, attempt, now - started, None, Some(&payload))?;
+            if state.wants.has(Wants::BRANCH_FAILURE) {
+                let place =
+                    Facts { branch: Some(index), attempt: Some(attempt), value: None, error: Some(&payload) };
+                self.emit(py, state, Wants::BRANCH_FAILURE, place)?;
+            }
+            let hedge = state.hedge.replace(0);
+            if hedge != 0 {
+                self.cancel_timer(py, hedge)?;
+            }
+            tell(py, state, |machine| machine.failed(index))?
+        };
+        if is_final(verdict) { self.obey(slf, state, verdict) } else { Ok(()) }
+    }
+
+    /// Writes an outcome into the columns, or hands it to whoever takes them one by one.
+    #[allow(clippy::too_many_arguments)] // one row
+    fn record(
+        &self,
+        py: Python<'_>,
+        state: &State,
+        index: u32,
+        attempt: u32,
+        duration: f64,
+        value: Option<&Bound<'_, PyAny>>,
+        error: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        if let Some(outbox) = &state.outbox {
+            return outbox
+                .bind(py)
+                .call_method1(intern!(py, "put"), (index, value, error, attempt, duration))
+                .map(drop);
+        }
+        let mut table = state.table.borrow_mut();
+        table.durations[index as usize] = duration;
+        // Neither has been written before: nothing is let go of while the table is borrowed.
+        if let Some(value) = value {
+            table.values[index as usize] = Some(value.clone().unbind());
+        }
+        if let Some(error) = error {
+            table.errors.insert(index, error.clone().unbind());
+        }
+        Ok(())
+    }
+
+    /// The delay before another attempt, or (as the inner error) none, with what the user's filter itself raised.
+    #[allow(clippy::type_complexity)] // an answer within an answer; both are read at the one place that asks
+    fn another<'py>(
+        &self,
+        py: Python<'py>,
+        state: &State,
+        error: &Bound<'py, PyAny>,
+        attempt: u32,
+        elapsed: f64,
+    ) -> PyResult<Result<f64, Option<Bound<'py, PyAny>>>> {
+        let spec = state.spec.get();
+        match spec.retry_object.bind(py).call_method1(intern!(py, "wants"), (error,)).and_then(|it| it.is_truthy()) {
+            Ok(false) => return Ok(Err(None)),
+            Ok(true) => {}
+            Err(broken) if broken.is_instance_of::<PyException>(py) => {
+                return Ok(Err(Some(broken.into_value(py).into_any().into_bound(py))));
+            }
+            Err(fatal) => return Err(fatal),
+        }
+        let unit: f64 = state.scope.bind(py).call_method0(intern!(py, "unit"))?.extract()?;
+        Ok(spec.retry.delay(attempt, elapsed, unit).ok_or(None))
+    }
+
+    #[allow(clippy::too_many_arguments)] // the facts of one attempt
+    fn back_off(
+        &self,
+        slf: &Bound<'_, Self>,
+        state: &State,
+        index: u32,
+        attempt: u32,
+        started: f64,
+        now: f64,
+        delay: f64,
+        error: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        state.table.borrow_mut().attempts.insert(index, attempt + 1);
+        state.begun.borrow_mut().insert(index, started);
+        tell(py, state, |machine| machine.backing_off(index))?;
+        if state.wants.has(Wants::RETRY) {
+            let value = Some(delay.into_pyobject(py)?.into_any());
+            let place = Facts { branch: Some(index), attempt: Some(attempt), value, error: Some(error) };
+            self.emit(py, state, Wants::RETRY, place)?;
+        }
+        self.add_timer(slf, now + delay, Due::Retry(index)).map(drop)
+    }
+
+    /// A branch of a decided split has ended.
+    fn lost(
+        &self,
+        slf: &Bound<'_, Self>,
+        state: &State,
+        index: u32,
+        outcome: Outcome,
+        payload: Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        tell(py, state, |machine| machine.dropped(index))?;
+        if outcome == Outcome::Error {
+            if is_fatal(&payload) {
+                if !state.fatal.is_set() {
+                    state.fatal.set(Some(payload.unbind()));
+                }
+            } else {
+                state.loser_errors.borrow_mut().push((i64::from(index), payload.unbind()));
+            }
+        }
+        if state.wants.has(Wants::BRANCH_CANCELLED) {
+            self.emit(py, state, Wants::BRANCH_CANCELLED, Facts { branch: Some(index), ..Facts::default() })?;
+        }
+        self.wake(slf, state)
+    }
+
+    /// Acts on what the machine said.
+    pub(super) fn obey(&self, slf: &Bound<'_, Self>, state: &State, verdict: Verdict) -> PyResult<()> {
+        if verdict == Verdict::Ask {
+            self.ask(slf, state)?;
+        }
+        let decided = state.machine.borrow().is_decided();
+        if decided { self.release_all(slf, state) } else { Ok(()) }
+    }
+
+    /// Asks the user's strategy function.
+    fn ask(&self, slf: &Bound<'_, Self>, state: &State) -> PyResult<()> {
+        let py = slf.py();
+        let progress = state.machine.borrow().progress();
+        let elapsed = self.now_at(py)? - state.entered;
+        let counts = (progress.succeeded, progress.failed, progress.pending, progress.total);
+        let asked = failures(py)?
+            .getattr(intern!(py, "ask_strategy"))?
+            .call1((&state.spec.get().strategy, counts, elapsed))
+            .and_then(|answer| answer.extract::<(u8, Bound<'_, PyAny>)>());
+        let (answer, failure) = match asked {
+            Ok(asked) => asked,
+            Err(fatal) => {
+                state.fatal.set(Some(fatal.into_value(py).into_any()));
+                state.machine.borrow_mut().stop();
+                return Ok(());
+            }
+        };
+        if state.machine.borrow().phase() != SplitPhase::Asking {
+            return Ok(()); // the function itself ended the run
+        }
+        if !failure.is_none() {
+            self.locate(py, state, &failure)?;
+            state.failure.set(Some(failure.unbind()));
+            state.machine.borrow_mut().stop();
+            return Ok(());
+        }
+        let verdict = match answer {
+            0 => Verdict::Wait,
+            1 => Verdict::Proceed,
+            _ => Verdict::Fail,
+        };
+        tell(py, state, |machine| machine.answer(verdict)).map(drop)
+    }
+
+    /// The source raised.
+    pub(super) fn source_failed(&self, slf: &Bound<'_, Self>, state: &State, error: PyErr) -> PyResult<()> {
+        let py = slf.py();
+        if branch::is_fatal(py, &error) {
+            state.fatal.set(Some(error.into_value(py).into_any()));
+        } else {
+            let failure = self.source_failure(py, state, error)?;
+            state.failure.set(Some(failure.unbind()));
+        }
+        state.items_left.set(None);
+        self.stop(slf, state)
+    }
+
+    /// The split's time is up.
+    pub(super) fn deadline(&self, slf: &Bound<'_, Self>, state: &State) -> PyResult<()> {
+        // At its deadline PartialTimeout decides like at any other moment; the others have run out of time.
+        let decides = state.spec.get().rule.strategy == cano_engine::Strategy::PartialTimeout;
+        state.timed_out.set(!decides);
+        let verdict = tell(slf.py(), state, SplitMachine::deadline)?;
+        self.obey(slf, state, verdict)
+    }
+
+    /// Ends the split without a decision of the join; once it is decided, there is nothing to stop.
+    pub(super) fn stop(&self, slf: &Bound<'_, Self>, state: &State) -> PyResult<()> {
+        let decided = state.machine.borrow().is_decided();
+        if decided {
+            return Ok(());
+        }
+        state.machine.borrow_mut().stop();
+        self.release_all(slf, state)
+    }
+
+    /// Cancels everything that still runs, each once, in the order of their starts.
+    fn release_all(&self, slf: &Bound<'_, Self>, state: &State) -> PyResult<()> {
+        let py = slf.py();
+        let again = std::mem::take(&mut *state.again.borrow_mut());
+        drop(again);
+        if let Some(feeder) = state.feeder.get(py)
+            && !feeder.call_method0(intern!(py, "done"))?.is_truthy()?
+        {
+            feeder.call_method0(intern!(py, "cancel"))?;
+        }
+        self.give_room(py, state)?;
+        let mut attempts: Vec<(u64, Attempt)> = state
+            .live
+            .borrow()
+            .values()
+            .map(|(serial, attempt)| {
+                let attempt = match attempt {
+                    Attempt::Branch(branch) => Attempt::Branch(branch.clone_ref(py)),
+                    Attempt::Other(other) => Attempt::Other(other.clone_ref(py)),
+                };
+                (*serial, attempt)
+            })
+            .collect();
+        if !attempts.is_empty() {
+            attempts.sort_unstable_by_key(|(serial, _)| *serial);
+            for (_, attempt) in &attempts {
+                match attempt {
+                    Attempt::Branch(branch) => branch::release(branch.bind(py))?,
+                    Attempt::Other(other) => {
+                        other.bind(py).call_method0(intern!(py, "release"))?;
+                    }
+                }
+            }
+            let left = !state.live.borrow().is_empty();
+            if left {
+                self.add_timer(slf, self.now_at(py)? + LOSER_PATIENCE, Due::StillRunning)?;
+            }
+        }
+        self.wake(slf, state)
+    }
+}

@@ -1,0 +1,495 @@
+//! Starting branches: the loop that every branch of every split passes through once.
+
+use std::sync::atomic::Ordering;
+
+use cano_engine::{SplitMachine, Start};
+use pyo3::exceptions::PyException;
+use pyo3::ffi;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyList, PyRange, PyTuple};
+
+use super::entered::Entered;
+use super::events::{Facts, Wants};
+use super::{Attempt, DEPTH, SLICE, SplitDriver, State, is_final, tell};
+use crate::branch::{self, Branch, Outcome, Stepped, is_fatal};
+use crate::current::copy_context;
+use crate::spec::{CallKind, CallSpec};
+use crate::timers::Due;
+
+/// The length of a source that is a list, a tuple or a range: what can be drawn from without running user code.
+pub(super) fn plain_length(over: &Bound<'_, PyAny>) -> Option<u64> {
+    let plain = over.cast_exact::<PyList>().is_ok()
+        || over.cast_exact::<PyTuple>().is_ok()
+        || over.cast_exact::<PyRange>().is_ok();
+    if plain { over.len().ok().map(|length| length as u64) } else { None }
+}
+
+/// Whether drawing from an iterator runs no user code.
+pub(super) fn is_plain_iterator(iterator: &Bound<'_, PyAny>) -> bool {
+    static TYPES: PyOnceLock<Vec<usize>> = PyOnceLock::new();
+    let py = iterator.py();
+    let types = TYPES.get_or_init(py, || {
+        let samples: [PyResult<Bound<'_, PyAny>>; 2] = [
+            PyList::empty(py).try_iter().map(Bound::into_any),
+            PyTuple::empty(py).try_iter().map(Bound::into_any),
+        ];
+        samples.iter().flatten().map(|sample| sample.get_type().as_ptr() as usize).collect()
+    });
+    types.contains(&(iterator.get_type().as_ptr() as usize))
+}
+
+/// Whether an object is a coroutine and nothing else, so that stepping it is all there is to do.
+#[inline]
+pub(crate) fn is_coroutine(object: &Bound<'_, PyAny>) -> bool {
+    // SAFETY: `object` is alive, and the type of coroutines is a static object of the interpreter.
+    unsafe { ffi::Py_TYPE(object.as_ptr()) == &raw mut ffi::PyCoro_Type }
+}
+
+/// Whether an object can be awaited.
+pub(crate) fn is_awaitable(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    if is_coroutine(object) {
+        return Ok(true);
+    }
+    object.hasattr(intern!(object.py(), "__await__"))
+}
+
+impl SplitDriver {
+    /// Starts what the machine lets start, for at most a time slice.
+    pub(super) fn pump(&self, slf: &Bound<'_, Self>, state: &State) -> PyResult<()> {
+        state.pumping.set(true);
+        DEPTH.set(DEPTH.get() + 1);
+        let mut entered = Entered::new(slf, state);
+        let started = self.start_loop(slf, state, &mut entered);
+        let left = entered.leave();
+        DEPTH.set(DEPTH.get() - 1);
+        state.pumping.set(false);
+        let submitted = self.submit_jobs(slf.py(), state);
+        started.and(left).and(submitted)
+    }
+
+    fn start_loop<'py>(
+        &self,
+        slf: &Bound<'py, Self>,
+        state: &State,
+        entered: &mut Entered<'_, 'py>,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        let spec = state.spec.get();
+        let mut now = self.now_at(py)?;
+        let slice_end = now + SLICE;
+        let source = state.items_left.get(py);
+        // The usual case has no bookkeeping of its own: no event, no timer, no retry, no task of asyncio's.
+        let simple = !state.wants.any()
+            && !spec.retries()
+            && !state.real_tasks
+            && state.outbox.is_none()
+            && spec.hedge_delay.is_none();
+        loop {
+            let start = {
+                let mut machine = state.machine.borrow_mut();
+                if let Some(outbox) = &state.outbox
+                    && machine.may_start()
+                    && !machine.has_retries_due()
+                {
+                    drop(machine);
+                    if !outbox.bind(py).call_method0(intern!(py, "room"))?.is_truthy()? {
+                        return Ok(());
+                    }
+                    machine = state.machine.borrow_mut();
+                }
+                // Where a feeder draws, fresh branches are its business.
+                if source.is_none() && !machine.has_retries_due() { Start::Blocked } else { machine.next_start() }
+            };
+            let index = match start {
+                Start::Blocked => return Ok(()),
+                Start::Again(index) => {
+                    entered.leave()?;
+                    let again = state.again.borrow_mut().remove(&index);
+                    if let Some((call, item)) = again {
+                        self.launch(slf, state, index, &call, item.bind(py))?;
+                    }
+                    now = self.now_at(py)?;
+                    if now >= slice_end {
+                        return self.pause_pump(slf, state);
+                    }
+                    continue;
+                }
+                Start::Fresh(index) => index,
+            };
+            let Some(source) = &source else {
+                return Ok(());
+            };
+            let item = match self.draw(state, source, entered) {
+                Ok(Some(item)) => item,
+                Ok(None) => {
+                    tell(py, state, |machine| machine.withdraw(index))?;
+                    state.items_left.set(None);
+                    let verdict = tell(py, state, SplitMachine::source_ended)?;
+                    return if is_final(verdict) { self.obey(slf, state, verdict) } else { Ok(()) };
+                }
+                Err(error) => {
+                    tell(py, state, |machine| machine.withdraw(index))?;
+                    return self.source_failed(slf, state, error);
+                }
+            };
+            self.fresh(slf, state, index, now)?;
+            match &spec.call {
+                Some(call) if simple && call.kind == CallKind::Coroutine => {
+                    now = self.start_coroutine(slf, state, entered, index, call, &item, now)?;
+                }
+                Some(call) if call.kind == CallKind::Thread => {
+                    // What runs on a thread finds nothing entered here: no need to leave either.
+                    self.launch(slf, state, index, call, &item)?;
+                    now = self.now_at(py)?;
+                }
+                Some(call) => {
+                    entered.leave()?;
+                    self.launch(slf, state, index, call, &item)?;
+                    now = self.now_at(py)?;
+                }
+                None => {
+                    entered.leave()?;
+                    if let Some(call) = self.examine(slf, state, index, &item)? {
+                        if simple && call.kind == CallKind::Coroutine {
+                            now = self.start_coroutine(slf, state, entered, index, &call, &item, now)?;
+                        } else {
+                            self.launch(slf, state, index, &call, &item)?;
+                            now = self.now_at(py)?;
+                        }
+                    }
+                }
+            }
+            if now >= slice_end {
+                return self.pause_pump(slf, state);
+            }
+        }
+    }
+
+    /// The slice is over: the rest starts in another turn of the loop.
+    fn pause_pump(&self, slf: &Bound<'_, Self>, state: &State) -> PyResult<()> {
+        let more = state.machine.borrow().may_start();
+        if more { self.schedule_pump(slf, state) } else { Ok(()) }
+    }
+
+    /// Draws the next item; `None` when the source is exhausted.
+    fn draw<'py>(
+        &self,
+        state: &State,
+        source: &Bound<'py, PyAny>,
+        entered: &mut Entered<'_, 'py>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        if !state.plain_source.get() {
+            // Its code is the user's, and runs in the run's own context, as its own task.
+            entered.leave()?;
+        }
+        let py = source.py();
+        // SAFETY: attached; `source` came from `iter()`, so it is an iterator; a new reference, or null with or without
+        // an error set.
+        let item = unsafe { ffi::PyIter_Next(source.as_ptr()) };
+        if item.is_null() {
+            return match PyErr::take(py) {
+                Some(error) => Err(error),
+                None => Ok(None),
+            };
+        }
+        // SAFETY: not null, and ours.
+        Ok(Some(unsafe { Bound::from_owned_ptr(py, item) }))
+    }
+
+    /// Examines a task that was chosen at run time; a bad one is a failed branch.
+    pub(super) fn examine(
+        &self,
+        slf: &Bound<'_, Self>,
+        state: &State,
+        index: u32,
+        task: &Bound<'_, PyAny>,
+    ) -> PyResult<Option<CallSpec>> {
+        static EXAMINE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let py = slf.py();
+        let examined = EXAMINE
+            .get_or_try_init(py, || py.import("cano._engine.calls")?.getattr("examine_branch").map(Bound::unbind))?
+            .bind(py)
+            .call1((task, state.spec.get().inline))
+            .and_then(|call| CallSpec::read(&call));
+        match examined {
+            Ok(call) => Ok(Some(call)),
+            Err(error) if error.is_instance_of::<PyException>(py) => {
+                let error = error.into_value(py).into_any().into_bound(py);
+                self.ended(slf, state, index, 1, state.entered, Outcome::Error, error, None)?;
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A branch comes into being.
+    #[inline]
+    pub(super) fn fresh(&self, slf: &Bound<'_, Self>, state: &State, _index: u32, now: f64) -> PyResult<()> {
+        if state.outbox.is_none() {
+            let mut table = state.table.borrow_mut();
+            table.values.push(None);
+            table.durations.push(0.0);
+        }
+        match state.spec.get().hedge_delay {
+            None => Ok(()),
+            Some(delay) => {
+                let py = slf.py();
+                let old = state.hedge.replace(0);
+                if old != 0 {
+                    self.cancel_timer(py, old)?;
+                }
+                let _ = now;
+                state.hedge.set(self.add_timer(slf, self.now_at(py)? + delay, Due::Hedge)?);
+                Ok(())
+            }
+        }
+    }
+
+    /// Starts a branch that needs no bookkeeping: call, step, and if it returned at once, count. Returns the time.
+    #[allow(clippy::too_many_arguments)] // the innermost loop: everything it needs is at hand in the caller
+    #[inline]
+    fn start_coroutine<'py>(
+        &self,
+        slf: &Bound<'py, Self>,
+        state: &State,
+        entered: &mut Entered<'_, 'py>,
+        index: u32,
+        call: &CallSpec,
+        item: &Bound<'py, PyAny>,
+        began: f64,
+    ) -> PyResult<f64> {
+        let py = slf.py();
+        let item = if call.item { Some(item) } else { None };
+        let coro = match call.call(py, item, &state.store) {
+            Ok(coro) => coro,
+            Err(error) => {
+                entered.leave()?;
+                let error = error.into_value(py).into_any().into_bound(py);
+                self.ended(slf, state, index, 1, began, Outcome::Error, error, None)?;
+                return self.now_at(py);
+            }
+        };
+        if !is_coroutine(&coro) {
+            entered.leave()?;
+            let context = copy_context(state.snapshot.bind(py))?;
+            self.begin(slf, state, index, 1, &coro, &context, began)?;
+            return self.now_at(py);
+        }
+        let branch = entered.enter()?;
+        let branch_state = branch.get().state()?;
+        branch_state.assign(index, 1, began, &coro);
+        match branch::step(&coro, None) {
+            Stepped::Returned(value) if entered.is_unshared(&branch) => {
+                let now = self.now_at(py)?;
+                {
+                    let mut table = state.table.borrow_mut();
+                    let row = index as usize;
+                    // Just pushed by `fresh`: nothing is let go of here.
+                    table.values[row] = Some(value.unbind());
+                    table.durations[row] = now - began;
+                }
+                let verdict = tell(py, state, |machine| machine.succeeded(index))?;
+                if is_final(verdict) {
+                    entered.leave()?;
+                    self.obey(slf, state, verdict)?;
+                }
+                Ok(now)
+            }
+            stepped => {
+                let parked = branch::settle(&branch, branch_state, stepped);
+                entered.leave()?;
+                parked?;
+                self.keep(slf, state, &branch)?;
+                self.now_at(py)
+            }
+        }
+    }
+
+    /// Keeps a branch that did not end in its first step.
+    fn keep(&self, slf: &Bound<'_, Self>, state: &State, branch: &Bound<'_, Branch>) -> PyResult<()> {
+        let branch_state = branch.get().state()?;
+        if branch_state.is_done() {
+            return Ok(());
+        }
+        self.register(state, branch_state.index.get(), Attempt::Branch(branch.clone().unbind()));
+        if state.machine.borrow().is_decided() {
+            // Its own first step decided: it is the first of the losers.
+            branch::release(branch)
+        } else if let Some(limit) = state.spec.get().attempt_timeout {
+            let due = self.now_at(slf.py())? + limit;
+            let timer = self.add_timer(slf, due, Due::Attempt(branch.clone().unbind()))?;
+            branch_state.timer.set(timer);
+            Ok(())
+        } else {
+            Ok(())
+        }
+    }
+
+    pub(super) fn register(&self, state: &State, index: u32, attempt: Attempt) {
+        let serial = state.starts.get() + 1;
+        state.starts.set(serial);
+        let replaced = state.live.borrow_mut().insert(index, (serial, attempt));
+        drop(replaced);
+    }
+
+    /// Starts an attempt of a branch that holds a permit, in whichever way its callable wants.
+    pub(super) fn launch<'py>(
+        &self,
+        slf: &Bound<'py, Self>,
+        state: &State,
+        index: u32,
+        call: &CallSpec,
+        item: &Bound<'py, PyAny>,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        let spec = state.spec.get();
+        let attempt = state.table.borrow().attempts.get(&index).copied().unwrap_or(1);
+        if spec.retries() {
+            let replaced =
+                state.again.borrow_mut().insert(index, (call.clone_ref(py), item.clone().unbind()));
+            drop(replaced);
+        }
+        if state.wants.has(Wants::BRANCH_START) {
+            let place = Facts { branch: Some(index), attempt: Some(attempt), ..Facts::default() };
+            self.emit(py, state, Wants::BRANCH_START, place)?;
+        }
+        let context = copy_context(state.snapshot.bind(py))?;
+        let item = if call.item { Some(item) } else { None };
+        if call.kind == CallKind::Thread {
+            return self.launch_thread(slf, state, index, attempt, call, item, &context);
+        }
+        let started = self.now_at(py)?;
+        let outcome = if call.kind == CallKind::Coroutine {
+            call.call(py, item, &state.store)
+        } else {
+            crate::current::enter_context(&context)?;
+            let outcome = call.call(py, item, &state.store);
+            crate::current::exit_context(&context)?;
+            outcome
+        };
+        match outcome {
+            Err(error) => {
+                let error = error.into_value(py).into_any().into_bound(py);
+                self.ended(slf, state, index, attempt, started, Outcome::Error, error, None)
+            }
+            Ok(value) if call.kind == CallKind::Coroutine || is_awaitable(&value)? => {
+                self.begin(slf, state, index, attempt, &value, &context, started)
+            }
+            Ok(value) => self.ended(slf, state, index, attempt, started, Outcome::Ok, value, None),
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)] // the facts of one attempt
+    fn launch_thread<'py>(
+        &self,
+        slf: &Bound<'py, Self>,
+        state: &State,
+        index: u32,
+        attempt: u32,
+        call: &CallSpec,
+        item: Option<&Bound<'py, PyAny>>,
+        context: &Bound<'py, PyAny>,
+    ) -> PyResult<()> {
+        static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let py = slf.py();
+        let store = state.store.bind(py);
+        let arguments = match (item, call.store) {
+            (Some(item), true) => PyTuple::new(py, [item, store])?,
+            (Some(item), false) => PyTuple::new(py, [item])?,
+            (None, true) => PyTuple::new(py, [store])?,
+            (None, false) => PyTuple::empty(py),
+        };
+        let job = CLASS
+            .get_or_try_init(py, || py.import("cano._engine.attempts")?.getattr("ThreadAttempt").map(Bound::unbind))?
+            .bind(py)
+            .call1((slf, index, attempt, &call.function, arguments, context))?;
+        self.register(state, index, Attempt::Other(job.clone().unbind()));
+        state.jobs.borrow_mut().push(job.clone().unbind());
+        self.arm_other(slf, state, &job)
+    }
+
+    fn arm_other(&self, slf: &Bound<'_, Self>, state: &State, attempt: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        if let Some(limit) = state.spec.get().attempt_timeout {
+            let due = self.now_at(py)? + limit;
+            let timer = self.add_timer(slf, due, Due::OtherAttempt(attempt.clone().unbind()))?;
+            attempt.setattr(intern!(py, "timer"), timer)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the first step of an asynchronous attempt.
+    #[allow(clippy::too_many_arguments)] // the facts of one attempt
+    pub(super) fn begin<'py>(
+        &self,
+        slf: &Bound<'py, Self>,
+        state: &State,
+        index: u32,
+        attempt: u32,
+        awaitable: &Bound<'py, PyAny>,
+        context: &Bound<'py, PyAny>,
+        started: f64,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        if !is_awaitable(awaitable)? {
+            // Declared a coroutine function, but what came is a plain value: then that is the output.
+            return self.ended(slf, state, index, attempt, started, Outcome::Ok, awaitable.clone(), None);
+        }
+        let coro = if is_coroutine(awaitable) {
+            awaitable.clone()
+        } else {
+            py.import(intern!(py, "cano._engine.attempts"))?
+                .call_method1(intern!(py, "as_coroutine"), (awaitable,))?
+        };
+        if state.real_tasks {
+            let task = py
+                .import(intern!(py, "cano._engine.attempts"))?
+                .call_method1(intern!(py, "TaskAttempt"), (slf, index, attempt, started))?;
+            self.register(state, index, Attempt::Other(task.clone().unbind()));
+            task.call_method1(intern!(py, "begin"), (coro, context))?;
+            let alive = state.live.borrow().contains_key(&index);
+            return if alive { self.arm_other(slf, state, &task) } else { Ok(()) };
+        }
+        let branch = Bound::new(py, Branch::new(slf, self.event_loop.bind(py), context))?;
+        branch.get().state()?.assign(index, attempt, started, &coro);
+        match branch::resume(&branch, None) {
+            Err(error) if is_fatal(py, &error) && state.pumping.get() => return Err(error),
+            answer => answer?,
+        }
+        self.keep(slf, state, &branch)
+    }
+
+    /// Hands the sync attempts of this turn to the worker threads.
+    pub(super) fn submit_jobs(&self, py: Python<'_>, state: &State) -> PyResult<()> {
+        let jobs = std::mem::take(&mut *state.jobs.borrow_mut());
+        if jobs.is_empty() {
+            return Ok(());
+        }
+        static SUBMIT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        SUBMIT
+            .get_or_try_init(py, || {
+                py.import("cano._engine.threads")?.getattr("pool")?.getattr("submit_many").map(Bound::unbind)
+            })?
+            .bind(py)
+            .call1((jobs,))
+            .map(drop)
+    }
+
+    /// Takes in, on a worker thread, that a sync attempt has ended; one wake-up serves all that land meanwhile.
+    pub(super) fn land(&self, slf: &Bound<'_, Self>, attempt: Py<PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        self.landed.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push_back(attempt);
+        if self.landing.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let hook = crate::hook::Hook::drain(slf)?;
+        match self.event_loop.bind(py).call_method1(intern!(py, "call_soon_threadsafe"), (hook,)) {
+            Ok(_) => Ok(()),
+            // The loop was closed under the run: nobody waits any more.
+            Err(error) if error.is_instance_of::<pyo3::exceptions::PyRuntimeError>(py) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}

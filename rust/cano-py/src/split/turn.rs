@@ -1,0 +1,193 @@
+//! Turns of the loop: what ends one, what begins one.
+
+use std::sync::atomic::Ordering;
+
+use pyo3::intern;
+use pyo3::prelude::*;
+
+use super::{SLICE, SplitDriver, State, tell};
+use crate::branch::{self, Branch, Outcome};
+use crate::current::call_soon;
+use crate::hook::Hook;
+use crate::timers::Due;
+
+impl SplitDriver {
+    /// Ends a turn of the engine's: start what may start, and schedule the batch of bare yields behind it all.
+    pub(crate) fn end_turn(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let state = self.state()?;
+        if state.closed.get() || state.pumping.get() {
+            return Ok(());
+        }
+        let may_start = state.machine.borrow().may_start();
+        let mut answer = Ok(());
+        if may_start {
+            self.give_room(py, state)?;
+            answer = self.pump(slf, state);
+        }
+        let batch = std::mem::take(&mut *state.batch.borrow_mut());
+        if !batch.is_empty() {
+            call_soon(self.event_loop.bind(py), Hook::batch(slf, batch)?.as_any())?;
+        }
+        let decided = state.machine.borrow().is_decided();
+        if decided {
+            self.wake(slf, state)?;
+        }
+        answer
+    }
+
+    /// The callback that `schedule_pump` asked for has come; `guarded` ends the turn, and so pumps.
+    pub(crate) fn pump_is_due(&self) -> PyResult<()> {
+        self.state()?.pump_scheduled.set(false);
+        Ok(())
+    }
+
+    /// Resumes the branches that yielded bare, in order, for at most a time slice.
+    pub(crate) fn run_batch(&self, slf: &Bound<'_, Self>, batch: Vec<Py<Branch>>) -> PyResult<()> {
+        let py = slf.py();
+        let slice_end = self.now_at(py)? + SLICE;
+        let mut left = batch.into_iter();
+        let mut answer = Ok(());
+        for branch in left.by_ref() {
+            answer = branch::resume(branch.bind(py), None);
+            if answer.is_err() || self.now_at(py)? >= slice_end {
+                break;
+            }
+        }
+        // What is left goes before what yielded meanwhile; also when a KeyboardInterrupt got us out of the loop.
+        let rest: Vec<Py<Branch>> = left.collect();
+        if !rest.is_empty() {
+            call_soon(self.event_loop.bind(py), Hook::batch(slf, rest)?.as_any())?;
+        }
+        answer
+    }
+
+    /// Has the loop call back at the moment of the earliest timer.
+    pub(super) fn arm_loop(&self, slf: &Bound<'_, Self>, state: &State) -> PyResult<()> {
+        let py = slf.py();
+        let (earliest, old) = {
+            let mut timers = state.timers.borrow_mut();
+            let earliest = timers.earliest();
+            if timers.armed.as_ref().map(|(when, _)| *when) == earliest {
+                return Ok(());
+            }
+            (earliest, timers.armed.take())
+        };
+        if let Some((_, handle)) = old {
+            handle.bind(py).call_method0(intern!(py, "cancel"))?;
+        }
+        if let Some(when) = earliest {
+            let handle =
+                self.event_loop.bind(py).call_method1(intern!(py, "call_at"), (when, Hook::timers(slf)?))?;
+            state.timers.borrow_mut().armed = Some((when, handle.unbind()));
+        }
+        Ok(())
+    }
+
+    /// The armed timer fired: do what is due.
+    pub(crate) fn fire_timers(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let state = self.state()?;
+        let fired = state.timers.borrow_mut().armed.take();
+        drop(fired);
+        // asyncio fires a handle up to one clock resolution early; then a timer's own moment counts as reached.
+        let now = self.now_at(py)? + 1e-9;
+        let newest = state.timers.borrow().newest();
+        let mut answer = Ok(());
+        loop {
+            let due = state.timers.borrow_mut().take_due(now, newest);
+            let Some(due) = due else { break };
+            answer = self.is_due(slf, state, due);
+            if answer.is_err() {
+                break;
+            }
+        }
+        if !state.closed.get() {
+            self.arm_loop(slf, state)?;
+        }
+        answer
+    }
+
+    fn is_due(&self, slf: &Bound<'_, Self>, state: &State, due: Due) -> PyResult<()> {
+        let py = slf.py();
+        let decided = state.machine.borrow().is_decided();
+        match due {
+            Due::Deadline if decided => Ok(()),
+            Due::Deadline => self.deadline(slf, state),
+            Due::Hedge => {
+                state.hedge.set(0);
+                if decided { Ok(()) } else { tell(py, state, cano_engine::SplitMachine::hedge_due) }
+            }
+            Due::Retry(_) if decided => Ok(()),
+            Due::Retry(index) => tell(py, state, |machine| machine.retry_due(index)),
+            Due::Attempt(branch) => branch::expire(branch.bind(py)),
+            Due::OtherAttempt(attempt) => {
+                attempt.bind(py).call_method1(intern!(py, "expire"), (py.None(),)).map(drop)
+            }
+            Due::Pause(branch) => crate::pause::wake(branch.bind(py)),
+            Due::StillRunning => self.still_running(slf, state),
+        }
+    }
+
+    fn still_running(&self, slf: &Bound<'_, Self>, state: &State) -> PyResult<()> {
+        let py = slf.py();
+        let mut live: Vec<u32> = state.live.borrow().keys().copied().collect();
+        if live.is_empty() {
+            return Ok(());
+        }
+        live.sort_unstable();
+        py.import(intern!(py, "cano._engine.losers"))?
+            .call_method1(intern!(py, "warn_of_losers"), (&state.scope, &state.spec.get().name, live))
+            .map(drop)
+    }
+
+    /// Takes in the sync attempts that have landed.
+    pub(crate) fn drain(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let state = self.state()?;
+        self.landing.store(false, Ordering::Release);
+        let slice_end = self.now_at(py)? + SLICE;
+        loop {
+            let next = self.landed.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop_front();
+            let Some(attempt) = next else { return Ok(()) };
+            self.take_landed(slf, state, attempt.bind(py))?;
+            if self.now_at(py)? >= slice_end {
+                break;
+            }
+        }
+        let more = !self.landed.lock().unwrap_or_else(std::sync::PoisonError::into_inner).is_empty();
+        if more && !self.landing.swap(true, Ordering::AcqRel) {
+            call_soon(self.event_loop.bind(py), Hook::drain(slf)?.as_any())?;
+        }
+        Ok(())
+    }
+
+    fn take_landed(&self, slf: &Bound<'_, Self>, state: &State, attempt: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        if attempt.getattr(intern!(py, "released"))?.is_truthy()?
+            || attempt.getattr(intern!(py, "over"))?.is_truthy()?
+        {
+            return Ok(());
+        }
+        attempt.setattr(intern!(py, "over"), true)?;
+        if let Some(timer) = attempt.getattr(intern!(py, "timer"))?.extract::<Option<u64>>()? {
+            self.cancel_timer(py, timer)?;
+        }
+        let index: u32 = attempt.getattr(intern!(py, "index"))?.extract()?;
+        let number: u32 = attempt.getattr(intern!(py, "attempt"))?.extract()?;
+        let started: f64 = attempt.getattr(intern!(py, "started"))?.extract()?;
+        let removed = state.live.borrow_mut().remove(&index);
+        drop(removed);
+        let error = attempt.getattr(intern!(py, "error"))?;
+        let outcome = attempt.getattr(intern!(py, "outcome"))?;
+        let ended: f64 = attempt.getattr(intern!(py, "ended"))?.extract()?;
+        if !error.is_none() {
+            return self.ended(slf, state, index, number, started, Outcome::Error, error, Some(ended));
+        }
+        if super::start::is_awaitable(&outcome)? {
+            let context = attempt.getattr(intern!(py, "context"))?;
+            return self.begin(slf, state, index, number, &outcome, &context, started);
+        }
+        self.ended(slf, state, index, number, started, Outcome::Ok, outcome, Some(ended))
+    }
+}
