@@ -63,9 +63,7 @@ def check_counts(machine: s.SplitMachine) -> None:
     ok, bad = machine.join.ok, machine.join.bad
     assert len(machine.ok_order) == ok
     assert len(machine.bad_order) == bad
-    assert machine.drawn >= ok + bad + machine.live + machine.retrying - (
-        machine.live if machine.is_decided() else 0
-    )
+    assert machine.drawn >= ok + bad + machine.live + machine.retrying - (machine.live if machine.is_decided() else 0)
     if machine.is_decided():
         assert machine.total is not None
         assert ok + bad + machine.cancelled == machine.total
@@ -78,9 +76,7 @@ def check_counts(machine: s.SplitMachine) -> None:
 @pytest.mark.parametrize("name", RULES)
 @pytest.mark.parametrize("bulkhead", [None, 1, 2])
 @pytest.mark.parametrize("lazy", [False, True], ids=["known", "lazy"])
-def test_every_sequence_of_outcomes_is_decided_as_the_table_says(
-    name: str, bulkhead: int | None, lazy: bool
-) -> None:
+def test_every_sequence_of_outcomes_is_decided_as_the_table_says(name: str, bulkhead: int | None, lazy: bool) -> None:
     rule = RULES[name]
     for total in range(5):
         for sequence in itertools.product((True, False), repeat=total):
@@ -226,6 +222,28 @@ def test_a_hedged_lazy_source_ends() -> None:
     assert machine.source_ended() == j.FAIL
 
 
+def test_learning_n_before_the_source_is_exhausted() -> None:
+    machine = s.SplitMachine(j.JoinRule(j.ANY), None, hedged=True)
+    machine.opening()
+    assert machine.next_start() == 0
+    assert machine.sized(2) == j.WAIT
+    assert machine.next_start() == -1, "N is no reason to begin the next branch"
+    assert machine.failed(0) == j.WAIT
+    assert machine.next_start() == 1
+    with pytest.raises(MachineError):
+        machine.sized(3)
+    assert machine.failed(1) == j.FAIL
+
+
+@pytest.mark.parametrize(("total", "verdict"), [(1, j.ASK), (2, j.WAIT)])
+def test_a_function_is_asked_again_when_n_leaves_nothing_to_wait_for(total: int, verdict: int) -> None:
+    machine = s.SplitMachine(j.JoinRule(j.CUSTOM), None)
+    machine.opening()
+    assert machine.succeeded(machine.next_start()) == j.ASK
+    machine.answer(j.WAIT)
+    assert machine.sized(total) == verdict
+
+
 def test_a_decision_drops_those_who_wait_for_a_retry() -> None:
     machine = s.SplitMachine(j.JoinRule(j.QUORUM, need=1), None)
     machine.opening()
@@ -260,6 +278,7 @@ SPLIT_EVENTS = {
     "hedge_due": (),
     "withdraw": (0,),
     "source_ended": (),
+    "sized": (3,),
     "deadline": (),
     "answer": (j.WAIT,),
     "dropped": (0,),
@@ -275,6 +294,7 @@ SPLIT_LEGAL = {
         "hedge_due",
         "withdraw",
         "source_ended",
+        "sized",
         "deadline",
         "stop",
     },
@@ -373,10 +393,7 @@ def test_exponential_grows_to_its_ceiling_and_never_leaves_it() -> None:
             assert math.isfinite(delay)
     assert policy.delay(10**6, 0.0, -1.0) == 27.0
     assert (
-        RetryPolicy.exponential(10**6, base=0.0, factor=2.0, max_delay=30.0, jitter=0.1).delay(
-            10**6, 0.0, 1.0
-        )
-        == 0.0
+        RetryPolicy.exponential(10**6, base=0.0, factor=2.0, max_delay=30.0, jitter=0.1).delay(10**6, 0.0, 1.0) == 0.0
     )
 
 
@@ -488,9 +505,7 @@ def test_every_cell_of_the_run_machine(phase: int, event: str) -> None:
     assert facts(run) == before
 
 
-@pytest.mark.parametrize(
-    ("phase", "event"), [(m.NEW, "begin"), (m.RUNNING, "finished"), (m.RUNNING, "fan_out")]
-)
+@pytest.mark.parametrize(("phase", "event"), [(m.NEW, "begin"), (m.RUNNING, "finished"), (m.RUNNING, "fan_out")])
 @pytest.mark.parametrize("state", [-1, 5])
 def test_a_state_outside_the_plan_is_refused(phase: int, event: str, state: int) -> None:
     run = m.RunMachine(PLAN)

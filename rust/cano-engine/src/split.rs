@@ -6,7 +6,7 @@
 //! | phase                           | legal events                                                               |
 //! |---------------------------------|----------------------------------------------------------------------------|
 //! | `New`                           | `Opening`, `Stop`                                                          |
-//! | `Open`                          | `Succeeded`, `Failed`, `BackingOff`, `RetryDue`, `HedgeDue`, `Withdraw`, `SourceEnded`, `Deadline`, `Stop` |
+//! | `Open`                          | `Succeeded`, `Failed`, `BackingOff`, `RetryDue`, `HedgeDue`, `Withdraw`, `SourceEnded`, `Sized`, `Deadline`, `Stop` |
 //! | `Asking`                        | `Answer`, `Stop`                                                           |
 //! | `Proceeded`, `Failed`, `Stopped`| `Dropped`, `Withdraw`, `Stop`                                              |
 //!
@@ -343,10 +343,11 @@ impl SplitMachine {
         }
         let verdict = match self.join.source_ended(total)? {
             // A function is asked after completions, and N alone is none (unless there is nothing to wait for).
-            Verdict::Ask if total > 0 => Verdict::Wait,
+            Verdict::Ask if total > self.ok() + self.bad() => Verdict::Wait,
             verdict => verdict,
         };
-        self.let_start();
+        // Not `let_start`: with hedging, to learn N is no reason to begin the next branch.
+        self.fresh_end = self.fresh_end.min(total);
         Ok(self.conclude(verdict))
     }
 

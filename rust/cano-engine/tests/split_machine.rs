@@ -25,6 +25,7 @@ const TRANSITIONS: &[(&str, &str, &[&str])] = &[
     ("Open", "HedgeDue", &["Open"]),
     ("Open", "Withdraw", &["Open"]),
     ("Open", "SourceEnded", &["Open", "Asking", "Proceeded", "Failed"]),
+    ("Open", "Sized", &["Open", "Asking", "Proceeded", "Failed"]),
     ("Open", "Deadline", &["Proceeded", "Failed"]),
     ("Open", "Stop", &["Stopped"]),
     ("Asking", "Answer", &["Open", "Proceeded", "Failed"]),
@@ -40,7 +41,7 @@ const TRANSITIONS: &[(&str, &str, &[&str])] = &[
     ("Stopped", "Stop", &["Stopped"]),
 ];
 
-const EVENTS: [SplitEvent; 12] = [
+const EVENTS: [SplitEvent; 13] = [
     SplitEvent::Opening,
     SplitEvent::Succeeded,
     SplitEvent::Failed,
@@ -49,6 +50,7 @@ const EVENTS: [SplitEvent; 12] = [
     SplitEvent::HedgeDue,
     SplitEvent::Withdraw,
     SplitEvent::SourceEnded,
+    SplitEvent::Sized,
     SplitEvent::Deadline,
     SplitEvent::Answer,
     SplitEvent::Dropped,
@@ -107,6 +109,7 @@ impl Model {
             SplitEvent::HedgeDue => open && self.hedged,
             SplitEvent::Withdraw => (open || self.phase.is_final()) && self.is_newest_live(index),
             SplitEvent::SourceEnded | SplitEvent::Deadline => open,
+            SplitEvent::Sized => open && self.total.is_none() && index as usize >= self.branches.len(),
             SplitEvent::Answer => self.phase == SplitPhase::Asking && answer != Verdict::Ask,
             SplitEvent::Dropped => self.phase.is_final() && self.is(index, Branch::Live),
             SplitEvent::Stop => true,
@@ -184,6 +187,13 @@ impl Model {
                 self.total = Some(self.branches.len() as u32);
                 self.table(false)
             }
+            SplitEvent::Sized => {
+                self.total = Some(index);
+                match self.table(false) {
+                    Verdict::Ask if index > self.ok() + self.bad() => Verdict::Wait,
+                    verdict => verdict,
+                }
+            }
             SplitEvent::Deadline => self.table(true),
             SplitEvent::Answer => {
                 self.phase = SplitPhase::Open;
@@ -234,6 +244,7 @@ fn report(split: &mut SplitMachine, event: SplitEvent, index: u32, answer: Verdi
         SplitEvent::HedgeDue => split.hedge_due().map(none),
         SplitEvent::Withdraw => split.withdraw(index).map(none),
         SplitEvent::SourceEnded => split.source_ended(),
+        SplitEvent::Sized => split.sized(index),
         SplitEvent::Deadline => split.deadline(),
         SplitEvent::Answer => split.answer(answer),
         SplitEvent::Dropped => split.dropped(index).map(none),
@@ -252,6 +263,7 @@ fn check(split: &SplitMachine, model: &Model) {
     assert_eq!(split.retrying(), model.count(&[Branch::BackingOff, Branch::Queued]));
     assert_eq!(split.drawn(), drawn);
     assert_eq!(split.is_settled(), model.phase.is_final() && live == 0);
+    assert_eq!(split.has_retries_due(), !model.queue.is_empty());
     assert_eq!(split.may_start(), model.may_start() != Start::Blocked);
     let ended: BTreeSet<u32> = split.ok_order().iter().chain(split.bad_order()).copied().collect();
     assert_eq!(ended.len() as u32, ok + bad, "a branch ends once");
@@ -268,7 +280,7 @@ fn check(split: &SplitMachine, model: &Model) {
 enum Step {
     /// Start as much as the number says.
     Start(u8),
-    /// Report this event about this branch, with this answer; it may be illegal.
+    /// Report this event about this branch (or this number of branches), with this answer; it may be illegal.
     Report(SplitEvent, u32, Verdict),
 }
 
@@ -297,6 +309,7 @@ fn step() -> impl Generator<Value = Step> {
         40 => prop::sample::select(EVENTS[1..7].to_vec()),
         8 => Just(SplitEvent::Answer),
         6 => Just(SplitEvent::Dropped),
+        3 => Just(SplitEvent::Sized),
         2 => prop::sample::select(EVENTS.to_vec()),
     ];
     prop_oneof![

@@ -1,8 +1,8 @@
 """The run as a state machine over an interned plan.
 
 The mirror of ``rust/cano-engine/src/machine.rs`` and ``plan.rs``. States are small ints, the indices of the
-plan. An event goes in, one action comes out; what belongs to the action is in the machine's attributes, because
-a tuple per transition would cost more than the transition.
+plan. An event goes in, one action comes out; what belongs to the action is in the machine's attributes,
+because a tuple per transition would cost more than the transition.
 
 Phases, and the events that are legal in each (all others raise `MachineError` and change nothing)::
 
@@ -104,7 +104,7 @@ class StatePlan:
         self,
         kind: int,
         *,
-        next: Container[int] | None = None,  # noqa: A002  (the word that users write)
+        next: Container[int] | None = None,
         join_state: int = -1,
         retry: RetryPolicy = NO_RETRY,
     ) -> None:
@@ -281,9 +281,7 @@ class RunMachine:
 
     def _check_state(self, event: str, state: int) -> None:
         if not 0 <= state < len(self._states):
-            raise MachineError(
-                event, f"expected a state of the plan, 0 to {len(self._states) - 1}, got {state}"
-            )
+            raise MachineError(event, f"expected a state of the plan, 0 to {len(self._states) - 1}, got {state}")
 
     def _refuse(self, event: str) -> MachineError:
         return MachineError(event, f"illegal in phase {PHASES[self.phase]} at state {self.state}")

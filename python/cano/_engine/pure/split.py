@@ -211,10 +211,12 @@ class SplitMachine:
         """Take in how many branches an undecided split has, before its source is exhausted; return the verdict."""
         if self.phase != OPEN or self.join.total is not None or total < self.drawn:
             raise self._refuse("sized")
-        verdict = self.join.source_ended(total)
-        self._let_start()
+        join = self.join
+        verdict = join.source_ended(total)
+        # Not `_let_start`: with hedging, to learn N is no reason to begin the next branch.
+        self._fresh_end = min(self._fresh_end, total)
         # A function is asked after completions, and N alone is none (unless there is nothing to wait for).
-        return self._conclude(WAIT if verdict == ASK and total else verdict)
+        return self._conclude(WAIT if verdict == ASK and total > join.ok + join.bad else verdict)
 
     def deadline(self) -> int:
         """Take in that the split's time is over; return the verdict, PROCEED or FAIL."""
