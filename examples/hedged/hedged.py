@@ -80,7 +80,10 @@ def main() -> None:
     options = parser.parse_args()
     if options.calls < 2 or options.at_once < 1:
         parser.error("percentiles need at least 2 calls, and calls need at least 1 at once")
-    asyncio.run(compare(options.calls, options.at_once))
+    try:
+        asyncio.run(compare(options.calls, options.at_once))
+    except KeyboardInterrupt:
+        sys.exit(130)  # the calls are cancelled and the server has ended: asyncio.run saw to it
 
 
 if __name__ == "__main__":

@@ -66,6 +66,9 @@ def main() -> int:
     except CanoError as error:  # a bulkhead of 0, an engine that is not installed: the message says what to do
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:  # every branch is cancelled by now; a thread ends with the process
+        print("\ninterrupted", file=sys.stderr)
+        return 130
     elapsed = time.perf_counter() - began
 
     draw(workflow, report, options.out)
