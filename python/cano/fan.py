@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 I = TypeVar("I")  # noqa: E741 - an item
 T = TypeVar("T")
 Seconds = float | timedelta
-Over = (
-    Iterable[I] | AsyncIterable[I] | Callable[[], Iterable[I] | AsyncIterable[I] | Awaitable[Iterable[I]]]
-)
+Over = Iterable[I] | AsyncIterable[I] | Callable[[], Iterable[I] | AsyncIterable[I] | Awaitable[Iterable[I]]]
 
 # The split of a fan_out has no state to go on with; a JoinConfig needs one.
 _NOWHERE = "joined"
@@ -220,7 +218,14 @@ def _plan(
     attempt_timeout: Seconds | None,
     inline: bool,
 ) -> SplitPlan:
-    options = Options.of(fn, retry or UNSET, attempt_timeout or UNSET, inline, UNSET, UNSET)
+    options = Options.of(
+        fn,
+        UNSET if retry is None else retry,
+        UNSET if attempt_timeout is None else attempt_timeout,
+        inline,
+        UNSET,
+        UNSET,
+    )
     plan = split_over_data(
         fn,
         over,

@@ -20,7 +20,10 @@ def place(request, engine):
         return value
 
     async def in_task(function: Any) -> Any:
-        return await asyncio.create_task(function())
+        async def body() -> Any:
+            return await function()
+
+        return await asyncio.create_task(body())
 
     async def in_state(function: Any) -> Any:
         box: list[Any] = []
@@ -73,7 +76,7 @@ async def test_zero_gives_the_loop_one_turn(place):
     assert log == ["other", "back"]
 
 
-@pytest.mark.parametrize("seconds", [-1, float("nan"), True, "1", None, float("inf")])
+@pytest.mark.parametrize("seconds", [-1, float("nan"), True, "1", None])
 def test_what_is_no_duration_is_refused(seconds):
     with pytest.raises(ConfigurationError):
         sleep(seconds)

@@ -238,7 +238,7 @@ async def test_runs_at_once_do_not_disturb_each_other(engine):
 
 async def test_a_cycle_through_a_split(engine):
     async def again(store: Any) -> str:
-        rounds = store.append("rounds", store.get("split_results").outputs())
+        store.append("rounds", store.get("split_results").outputs())
         return "end" if len(store.get("rounds")) == 3 else "fan"
 
     workflow: Workflow[str] = Workflow(engine=engine, max_transitions=10).add_exit_state("end")
@@ -278,11 +278,11 @@ async def test_the_timeout_starts_when_the_split_is_entered(engine):
 
 async def test_a_branch_that_answers_at_the_deadline(engine):
     """What ended at that very moment but before the deadline was looked at counts; nothing is lost or double."""
-    workflow = split(engine, [answering(1, 2)], joined(timeout=2))
-    try:
-        assert await workflow.orchestrate("fan") == "end"
-    except SplitTimeoutError as error:
-        assert error.result.cancelled == (0,)
+    workflow = split(engine, [answering(1, 2)], joined(strategy=JoinStrategy.PartialTimeout, timeout=2))
+    outcome = await asyncio.gather(workflow.orchestrate("fan"), return_exceptions=True)
+    assert outcome == ["end"] or isinstance(outcome[0], JoinError)
+    result = workflow.store.get("split_results")
+    assert (result.completed_count, len(result.cancelled)) in ((1, 0), (0, 1))
 
 
 async def test_a_users_own_timeout_error_is_a_failure_like_any(engine):

@@ -123,22 +123,23 @@ def _task_form(target: Any, name: str) -> tuple[Callable[..., Any], int]:
     return target, STORE
 
 
-def _map_form(target: Any, name: str) -> tuple[Callable[..., Any], int]:
-    """The argument rule of a split over data: the item, or the item and the store."""
+def _map_form(target: Any, name: str, with_store: bool) -> tuple[Callable[..., Any], int]:
+    """The argument rule of a split over data: the item, or the item and the store where there is one."""
     found = _parameters(target)
     if found is None:
         return target, ITEM
     parameters, variadic = found
     positional = [p for p in parameters if not p[2]]
-    named = next((p for p in parameters if p[0] == "store"), None)
+    named = next((p for p in parameters if p[0] == "store"), None) if with_store else None
     # A function whose only parameter is called `store` is given the item: it asked for one thing.
     if named is not None and len(positional) <= 1 and not named[2]:
         named = None
     required = [p for p in parameters if p[1] and p is not named]
-    if named is None and len(required) == 2 and not any(p[2] for p in required):
+    if with_store and named is None and len(required) == 2 and not any(p[2] for p in required):
         return target, ITEM_STORE
     if len(required) > 1 or any(p[2] for p in required) or not (positional or variadic):
-        raise _refuse(name, "the item, or the item and the store", parameters)
+        wanted = "the item, or the item and the store" if with_store else "the item (there is no store here)"
+        raise _refuse(name, wanted, parameters)
     if named is None:
         return target, ITEM
     if positional[0] is named:
@@ -197,10 +198,10 @@ def examine_task(task: Any, *, inline: bool, name: str | None = None, what: str 
     return Call(function, _kind(target, inline), arity, name or found_name)
 
 
-def examine_map(function: Any, *, inline: bool, name: str | None = None) -> Call:
+def examine_map(function: Any, *, inline: bool, name: str | None = None, with_store: bool = True) -> Call:
     """Examine the function of a split over data."""
     target, found_name = callable_of(function, "the function of a split over data")
-    form, arity = _map_form(target, found_name)
+    form, arity = _map_form(target, found_name, with_store)
     return Call(form, _kind(target, inline), arity, name or found_name)
 
 

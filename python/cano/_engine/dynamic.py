@@ -70,7 +70,7 @@ def split_over_data(
     with_store: bool = True,
 ) -> SplitPlan:
     """Return the plan of a split over data: `function` on each item of `over`."""
-    call = examine_map(function, inline=inline, name=name)
+    call = examine_map(function, inline=inline, name=name, with_store=with_store)
     return SplitPlan(
         call=call,
         over=over,

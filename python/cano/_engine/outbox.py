@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from cano.errors import JoinError
 from cano.results import SplitTaskResult
 
 Row = SplitTaskResult[Any]
@@ -110,5 +111,8 @@ class Collector:
             raise interrupted
 
 
-async def _drive(split: Awaitable[Any]) -> Any:
-    return await split
+async def _drive(split: Awaitable[Any]) -> None:
+    try:
+        await split
+    except JoinError:
+        pass  # branches have failed: each was handed over like any other

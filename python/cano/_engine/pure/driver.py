@@ -227,7 +227,7 @@ class SplitDriver:
         return SplitResult(
             ListColumns(
                 machine.drawn if total is None else total,
-                self._values,
+                self._values if self._outbox is None else _Taken(),
                 machine.ok_order,
                 machine.bad_order,
                 self._errors,
@@ -580,8 +580,8 @@ class SplitDriver:
                     self.timers.add(now + delay, self._retry_due, index)
                     return
                 self._items.pop(index, None)
+            self._errors[index] = error
             if self._outbox is None:
-                self._errors[index] = error
                 self._durations[index] = now - started
             else:
                 self._outbox.put(index, None, error, attempt, now - started)
@@ -696,6 +696,13 @@ class SplitDriver:
             return False
         self._fatal_raised = True
         return True
+
+
+class _Taken(dict[int, Any]):
+    """The values of a split whose results were handed over one by one: it keeps none of them."""
+
+    def __missing__(self, index: int) -> None:
+        return None
 
 
 __all__ = ["FAILED", "SplitDriver"]
