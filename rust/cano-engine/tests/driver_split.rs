@@ -369,6 +369,48 @@ async fn a_panicking_branch_has_failed_in_place_and_spawned() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_loser_whose_drop_panics_changes_nothing() {
+    struct Mine;
+    impl Drop for Mine {
+        fn drop(&mut self) {
+            panic!("not so fast");
+        }
+    }
+    for spawned in [false, true] {
+        let tasks = [true, false].map(|loses| {
+            move |_: MemoryStore| async move {
+                if loses {
+                    let _mine = Mine;
+                    sleep(ms(60_000)).await;
+                } else {
+                    sleep(ms(5)).await;
+                }
+                Ok(TaskResult::output(()))
+            }
+        });
+        let config = join(JoinStrategy::Any);
+        let config = if spawned { config.spawned() } else { config };
+        let ended = run(Workflow::new().register_split(FAN, tasks, config)).await;
+        assert!(ended.is_ok());
+        assert_eq!(indices(&ended), (vec![1], vec![], vec![0]));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_split_may_follow_another_and_each_starts_afresh() {
+    let began = Instant::now();
+    let first = JoinConfig::new(JoinStrategy::All, "again").with_timeout(ms(50));
+    let workflow = Workflow::new().register_split(FAN, [branch(0, 40, true)], first).register_split(
+        "again",
+        [branch(0, 40, true), branch(1, 40, false)],
+        join(JoinStrategy::Any).with_timeout(ms(50)),
+    );
+    let report = run(workflow).await.unwrap();
+    assert_eq!(report.splits.iter().map(|split| split.total_count()).collect::<Vec<_>>(), [1, 2]);
+    assert_took(began, 80);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_attempt_of_a_branch_has_a_limit_in_place_and_spawned() {
     for spawned in [false, true] {
         let config = if spawned { all().spawned() } else { all() };
