@@ -69,8 +69,8 @@ bench: build $(STAMPS)/test $(STAMPS)/bench ## run the benchmarks: the engines b
 	$(if $(wildcard benches/python),$(BIN)/python -m pytest benches/python $(ARGS))
 	cargo bench --manifest-path benches/rust/Cargo.toml
 
-docs: build $(STAMPS)/docs ## build the documentation into site/, warnings as errors
-	$(BIN)/mkdocs build --strict
+docs: $(STAMPS)/docs ## build the documentation into site/, warnings as errors
+	$(BIN)/python tools/build_docs.py
 
 wheels: $(STAMPS)/maturin ## build a wheel and the source distribution into dist/
 	$(BIN)/maturin build --release --locked --out dist --interpreter $(BIN)/python
