@@ -1,11 +1,20 @@
 """The native engine. Private: import from `cano`, which has the same names for both engines."""
 
-from collections.abc import Callable, Iterator
-from typing import Any, Self, TypedDict, TypeVar, final, overload
+import asyncio
+from collections.abc import Callable, Generator, Iterator
+from contextvars import Context
+from types import FrameType
+from typing import Any, Self, TextIO, TypedDict, TypeVar, final, overload
 
 from typing_extensions import disjoint_base
 
-__all__ = ["MemoryStore", "ScopedStore", "build_info"]
+from ._engine.contract import Plan, SplitPlan
+from ._engine.outbox import Outbox
+from .cancel import CancelToken
+from .observe import Dispatcher
+from .results import SplitResult
+
+__all__ = ["Branch", "MemoryStore", "Pause", "PlanSpec", "Run", "ScopedStore", "SplitRun", "build_info"]
 
 _T = TypeVar("_T")
 _D = TypeVar("_D")
@@ -166,3 +175,155 @@ class ScopedStore(MemoryStore):
     It shares the values with its parent and with every other scope of the same prefix. Scopes nest. An error
     names the key as the parent knows it. Listing and counting look at every key of the parent.
     """
+
+@final
+class PlanSpec:
+    """A workflow's plan, compiled once and shared by its runs."""
+
+    def __new__(cls, plan: Plan) -> Self: ...
+
+@final
+class Run:
+    """One run of a plan, driven by whoever awaits it; awaited once. Its value is the exit state reached.
+
+    Cancelling the awaiting task cancels and awaits every branch, then ends the run.
+    """
+
+    def __new__(
+        cls,
+        plan: PlanSpec,
+        initial: int,
+        store: MemoryStore,
+        timeout: float | None,
+        token: CancelToken | None,
+        dispatcher: Dispatcher | None,
+    ) -> Self: ...
+    def path(self) -> tuple[Any, ...]:
+        """Return the states entered so far, first to last (the last 1,000)."""
+
+    def now(self) -> float:
+        """Return the time on the loop's clock, in seconds."""
+
+    def __await__(self) -> Generator[Any, Any, Any]: ...
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Any: ...
+    def send(self, _value: Any) -> Any: ...
+    def throw(self, *error: Any) -> Any: ...
+    def close(self) -> None:
+        """Close what the run waits for: whoever awaited it is gone."""
+
+@final
+class SplitRun:
+    """A split awaited on its own, as `fan_out` does; awaited once. With an outbox, results go there as they come."""
+
+    def __new__(cls, plan: SplitPlan, outbox: Outbox | None = None) -> Self: ...
+    def __await__(self) -> Generator[Any, Any, SplitResult[Any]]: ...
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Any: ...
+    def send(self, _value: Any) -> Any: ...
+    def throw(self, *error: Any) -> Any: ...
+    def close(self) -> None:
+        """Cancel every branch, with nobody left to wait for them."""
+
+@final
+class Pause:
+    """A sleep on the split's own timers; awaited once, in the thread that made it. Cancelled as any await is.
+
+    Args:
+        delay: Seconds.
+        result: What awaiting it gives.
+    """
+
+    def __new__(cls, delay: float, result: Any) -> Self: ...
+    @property
+    def delay(self) -> float:
+        """The seconds it was made for."""
+
+    def cancel(self, msg: object = None) -> bool:
+        """Wake the branch with `CancelledError` in the next turn of the loop, as a cancelled future would."""
+
+    def done(self) -> bool:
+        """Whether the pause is over."""
+
+    def __await__(self) -> Generator[Any, Any, Any]: ...
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Any: ...
+    def send(self, _value: Any) -> Any: ...
+    def throw(self, *error: Any) -> Any: ...
+    def close(self) -> None: ...
+
+@final
+class Branch:
+    """One attempt of a branch: an `asyncio.Task` to whatever runs inside it, but no instance of that class."""
+
+    _asyncio_future_blocking: bool
+    @property
+    def _fut_waiter(self) -> Any: ...
+    @property
+    def _loop(self) -> asyncio.AbstractEventLoop: ...
+    @property
+    def _coro(self) -> Any: ...
+    @property
+    def _callbacks(self) -> list[tuple[Callable[[Branch], object], Context | None]] | None: ...
+    @property
+    def _must_cancel(self) -> bool: ...
+    def cancel(self, msg: object = None) -> bool:
+        """Ask the branch to stop: `CancelledError` is thrown into it at its next step."""
+
+    def cancelling(self) -> int:
+        """Return how many cancellations were requested and not taken back."""
+
+    def uncancel(self) -> int:
+        """Take back one request for cancellation; return how many remain."""
+
+    def done(self) -> bool:
+        """Whether the attempt has ended."""
+
+    def cancelled(self) -> bool:
+        """Whether the attempt ended by cancellation."""
+
+    def result(self) -> Any:
+        """Return what the coroutine returned, or raise what it raised.
+
+        Raises:
+            InvalidStateError: The attempt has not ended.
+        """
+
+    def exception(self) -> BaseException | None:
+        """Return what the coroutine raised, if it did.
+
+        Raises:
+            InvalidStateError: The attempt has not ended.
+            CancelledError: It ended by cancellation.
+        """
+
+    def add_done_callback(self, callback: Callable[[Branch], object], *, context: Context | None = None) -> None:
+        """Have the loop call `callback(branch)` once the attempt has ended."""
+
+    def remove_done_callback(self, callback: Callable[[Branch], object]) -> int:
+        """Forget a callback; return how many were removed."""
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        """Return the loop the branch runs on."""
+
+    def get_coro(self) -> Any:
+        """Return the user's own coroutine."""
+
+    def get_context(self) -> Context:
+        """Return the context the branch runs in."""
+
+    def get_name(self) -> str:
+        """Return the branch's name: `cano-<task>-<index>`, unless it was set."""
+
+    def set_name(self, value: object) -> None:
+        """Set the branch's name."""
+
+    def get_stack(self, *, limit: int | None = None) -> list[FrameType]:
+        """Return the frames of the branch's coroutine, as `asyncio.Task.get_stack` gives them."""
+
+    def print_stack(self, *, limit: int | None = None, file: TextIO | None = None) -> None:
+        """Print the stack of the branch's coroutine."""
+
+    def __call__(self, future: Any) -> None: ...
+    def __await__(self) -> Generator[Any, Any, Any]: ...
+    def __iter__(self) -> Iterator[Any]: ...
