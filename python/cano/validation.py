@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 def plan_problems(handlers: Mapping[Any, Handler], exits: Mapping[Any, None]) -> list[str]:
     """Return what no run could do: nothing registered, no way to end, joins that lead nowhere or cannot be met."""
     problems: list[str] = []
-    if not handlers and not exits:
-        problems.append("no state is registered; register(state, task) at least one")
+    if not handlers:
+        problems.append("no handler: no state has a task or a split; register(state, task) at least one")
     if not exits:
         problems.append("no exit state, so no run could end; add_exit_state(state)")
     for state, handler in handlers.items():

@@ -41,7 +41,9 @@ def test_every_problem_at_once(engine: str) -> None:
 def test_no_state_at_all(engine: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         Workflow(engine=engine).validate()
-    assert len(caught.value.problems) == 2
+    assert [problem.split(":")[0].split(",")[0] for problem in caught.value.problems] == ["no handler", "no exit state"]
+    with pytest.raises(ConfigurationError, match="no handler"):
+        Workflow(engine=engine).add_exit_state(S.DONE).validate()
 
 
 @pytest.mark.parametrize(

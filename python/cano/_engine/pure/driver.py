@@ -610,6 +610,7 @@ class SplitDriver:
         try:
             wanted = self.plan.retry.wants(error)
         except Exception as broken:
+            broken.__context__ = error
             return broken, None
         if not wanted:
             return error, None

@@ -205,17 +205,19 @@ class RunDriver:
         return failures.run_cancelled(reason, state=state, path=self.path())
 
     def _check_limits(self) -> None:
-        """Between states: a chain that never suspends cannot be interrupted by the loop."""
-        if self._timeout is not None and self._now() - self._began >= self._timeout:
-            assert self._alarm is not None
-            if not self._alarm.fired:
-                self._alarm.over = True
-                raise self._timeout_error()
-        if self._cancel is not None and self._cancel.cancelled:
-            assert self._alarm is not None
-            if not self._alarm.fired:
-                self._alarm.over = True
-                raise self._token_error()
+        """Between states: the loop cannot interrupt a chain that never suspends, and a task may have swallowed it."""
+        alarm = self._alarm
+        assert alarm is not None
+        what = alarm.fired
+        if not what:
+            if self._timeout is not None and self._now() - self._began >= self._timeout:
+                what = "timeout"
+            elif self._cancel is not None and self._cancel.cancelled:
+                what = "token"
+            else:
+                return
+            alarm.over = True
+        raise self._timeout_error() if what == "timeout" else self._token_error()
 
     # --- the transition loop --------------------------------------------------------------------------------------
 
@@ -232,10 +234,17 @@ class RunDriver:
                 error = self._failed()
                 self._leave(states[index].state, error)
                 raise error
-            if self._now() >= self._slice_end:
-                await _Turn()
-            if self._alarm is not None:
-                self._check_limits()
+            try:
+                if self._now() >= self._slice_end:
+                    await _Turn()
+                if self._alarm is not None:
+                    self._check_limits()
+                if action == BACK_OFF:
+                    await Pause(machine.delay, None)
+            except BaseException as error:
+                machine.stop()
+                self._leave(states[index].state, error)
+                raise
             if action == TASK:
                 task = states[index].task
                 assert task is not None
@@ -245,7 +254,6 @@ class RunDriver:
                 assert split is not None
                 action = await self._split(index, split)
             else:
-                await Pause(machine.delay, None)
                 action = machine.retry_due()
             if machine.transitions != moved:
                 if "state_exit" in wants:
