@@ -158,6 +158,17 @@ impl State {
     }
 }
 
+impl State {
+    /// The run ends where no task of its state is running: in a back-off, or between states.
+    fn interrupted(&self, py: Python<'_>, error: PyErr) -> PyResult<PyErr> {
+        self.tell(py, RunMachine::stop)?;
+        if let Some(index) = self.current() {
+            self.leave(py, index, Some(error.value(py).as_any()))?;
+        }
+        Ok(error)
+    }
+}
+
 impl Run {
     /// Steps the run until it has something to yield, or has ended.
     fn drive<'py>(slf: &Bound<'py, Self>, error: Option<PyErr>) -> PyResult<Bound<'py, PyAny>> {
@@ -237,7 +248,7 @@ impl Run {
                     Ok(Went::Yield(yielded))
                 }
                 Stepped::Returned(_) => state.tell(py, RunMachine::retry_due).map(Went::Act),
-                Stepped::Raised(raised) => Err(raised),
+                Stepped::Raised(raised) => Err(state.interrupted(py, raised)?),
             },
             Doing::Split(driver) => match driver.get().poll(driver.bind(py), error) {
                 Ok(Poll::Pending(future)) => {
@@ -258,7 +269,7 @@ impl Run {
                 }
             },
             Doing::Turn(action) => match error {
-                Some(error) => Err(error),
+                Some(error) => Err(state.interrupted(py, error)?),
                 None => Self::act_now(slf, state, action),
             },
             Doing::Over => Err(pyo3::exceptions::PyRuntimeError::new_err("cannot await a run that has ended")),
@@ -307,8 +318,10 @@ impl Run {
 
     fn act_now<'py>(slf: &Bound<'py, Self>, state: &State, action: Action) -> PyResult<Went<'py>> {
         let py = slf.py();
-        if state.alarm.is_set() {
-            frame::check_limits(py, state)?;
+        if state.alarm.is_set()
+            && let Err(error) = frame::check_limits(py, state)
+        {
+            return Err(state.interrupted(py, error)?);
         }
         match action {
             Action::Task { state: index, attempt } => attempt::start(slf, state, index, attempt),

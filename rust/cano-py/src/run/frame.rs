@@ -57,25 +57,27 @@ fn close_alarm(alarm: &Bound<'_, PyAny>) -> PyResult<()> {
     alarm.call_method0(intern!(alarm.py(), "close")).map(drop)
 }
 
-/// Between states: a chain that never suspends cannot be interrupted by the loop.
+/// Between states: the loop cannot interrupt a chain that never suspends, and a task may have swallowed it.
 pub(super) fn check_limits(py: Python<'_>, state: &State) -> PyResult<()> {
     let Some(alarm) = state.alarm.get(py) else { return Ok(()) };
-    if !fired(&alarm)?.is_empty() {
-        return Ok(());
-    }
-    if let Some(timeout) = state.timeout
+    let what = fired(&alarm)?;
+    let timed_out = if !what.is_empty() {
+        what == "timeout"
+    } else if let Some(timeout) = state.timeout
         && state.now(py)? - state.began.get() >= timeout
     {
-        alarm.setattr(intern!(py, "over"), true)?;
-        return Err(timeout_error(py, state)?);
-    }
-    if let Some(token) = &state.token
+        true
+    } else if let Some(token) = &state.token
         && token.bind(py).getattr(intern!(py, "cancelled"))?.is_truthy()?
     {
+        false
+    } else {
+        return Ok(());
+    };
+    if what.is_empty() {
         alarm.setattr(intern!(py, "over"), true)?;
-        return Err(token_error(py, state)?);
     }
-    Ok(())
+    Err(if timed_out { timeout_error(py, state)? } else { token_error(py, state)? })
 }
 
 fn where_it_is<'py>(py: Python<'py>, state: &State) -> PyResult<[(&'static str, Bound<'py, PyAny>); 2]> {

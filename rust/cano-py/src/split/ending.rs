@@ -236,6 +236,7 @@ impl SplitDriver {
             Ok(false) => return Ok(Err(None)),
             Ok(true) => {}
             Err(broken) if broken.is_instance_of::<PyException>(py) => {
+                broken.set_context(py, Some(PyErr::from_value(error.clone())));
                 return Ok(Err(Some(broken.into_value(py).into_any().into_bound(py))));
             }
             Err(fatal) => return Err(fatal),
