@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cano.observe import Dispatcher
 
-_unit = random.Random().uniform
+_uniform = random.Random().uniform
+
+
+def unit() -> float:
+    """Return the randomness of a jitter, in [-1, 1]."""
+    return _uniform(-1.0, 1.0)
 
 
 class Scope:
@@ -55,4 +60,4 @@ class Scope:
 
     def unit(self) -> float:
         """Return the randomness of a jitter, in [-1, 1]."""
-        return _unit(-1.0, 1.0)
+        return unit()

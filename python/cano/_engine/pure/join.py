@@ -217,9 +217,7 @@ class Join:
             MachineError: ``total`` is less than what has already ended.
         """
         if total < self.ok + self.bad:
-            raise MachineError(
-                "source_ended", f"{self.ok + self.bad} branches have ended, so there are not {total}"
-            )
+            raise MachineError("source_ended", f"{self.ok + self.bad} branches have ended, so there are not {total}")
         self._set_bounds(total)
         return self.verdict()
 
