@@ -21,76 +21,15 @@
 //! ok + bad + cancelled == N                        afterwards
 //! ```
 
+mod index_set;
+mod vocabulary;
+
 use std::collections::VecDeque;
 
 use crate::error::MachineError;
 use crate::join::{Join, JoinRule, Progress, UNBOUNDED, Verdict};
-
-/// Where a split stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum SplitPhase {
-    /// It has not begun.
-    New,
-    /// Undecided.
-    Open,
-    /// Undecided; the user's function is being asked.
-    Asking,
-    /// Decided: the run goes on at the join state.
-    Proceeded,
-    /// Decided: the join has failed.
-    Failed,
-    /// Ended without a verdict: the run was cancelled, or the source failed.
-    Stopped,
-}
-
-impl SplitPhase {
-    /// Whether the split is over.
-    pub fn is_final(self) -> bool {
-        self >= Self::Proceeded
-    }
-}
-
-/// What a driver reports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum SplitEvent {
-    /// [`SplitMachine::opening`]
-    Opening,
-    /// [`SplitMachine::succeeded`]
-    Succeeded,
-    /// [`SplitMachine::failed`]
-    Failed,
-    /// [`SplitMachine::backing_off`]
-    BackingOff,
-    /// [`SplitMachine::retry_due`]
-    RetryDue,
-    /// [`SplitMachine::hedge_due`]
-    HedgeDue,
-    /// [`SplitMachine::withdraw`]
-    Withdraw,
-    /// [`SplitMachine::source_ended`]
-    SourceEnded,
-    /// [`SplitMachine::sized`]
-    Sized,
-    /// [`SplitMachine::deadline`]
-    Deadline,
-    /// [`SplitMachine::answer`]
-    Answer,
-    /// [`SplitMachine::dropped`]
-    Dropped,
-    /// [`SplitMachine::stop`]
-    Stop,
-}
-
-/// What may start now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Start {
-    /// This branch begins.
-    Fresh(u32),
-    /// This branch begins its next attempt.
-    Again(u32),
-    /// Nothing: no permit is free, the hedge delay has not passed, every branch has begun, or the split is decided.
-    Blocked,
-}
+use index_set::IndexSet;
+pub use vocabulary::{SplitEvent, SplitPhase, Start};
 
 /// One split of one run.
 ///
@@ -534,49 +473,4 @@ impl SplitMachine {
     fn refuse(&self, event: SplitEvent, branch: Option<u32>) -> MachineError {
         MachineError::Split { event, phase: self.phase, branch }
     }
-}
-
-/// A set of branch indices in debug builds, nothing at all in release builds: counts are enough for a driver that makes
-/// no mistake, and a record per branch would cost more than the rest of the machine.
-#[derive(Clone, Debug, Default, PartialEq)]
-struct IndexSet {
-    #[cfg(debug_assertions)]
-    indices: std::collections::HashSet<u32>,
-}
-
-#[cfg(debug_assertions)]
-impl IndexSet {
-    fn insert(&mut self, index: u32) {
-        self.indices.insert(index);
-    }
-
-    fn remove(&mut self, index: u32) {
-        self.indices.remove(&index);
-    }
-
-    fn may_hold(&self, index: u32) -> bool {
-        self.indices.contains(&index)
-    }
-
-    fn clear(&mut self) {
-        self.indices.clear();
-    }
-}
-
-#[cfg(not(debug_assertions))]
-#[allow(clippy::unused_self)] // the same face as above
-impl IndexSet {
-    #[inline]
-    fn insert(&mut self, _index: u32) {}
-
-    #[inline]
-    fn remove(&mut self, _index: u32) {}
-
-    #[inline]
-    fn may_hold(&self, _index: u32) -> bool {
-        true
-    }
-
-    #[inline]
-    fn clear(&mut self) {}
 }

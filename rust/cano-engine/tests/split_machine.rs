@@ -364,7 +364,9 @@ fn play(
 #[test]
 fn random_scripts_agree_with_the_model_and_visit_every_transition() {
     let visits = RefCell::new(Visits::new());
-    let config = Config { cases: 20_000, failure_persistence: None, ..Config::default() };
+    // Enough to visit every transition; `PROPTEST_CASES` asks for more.
+    let cases = Config::default().cases.max(6_000);
+    let config = Config { cases, failure_persistence: None, ..Config::default() };
     let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
     let limit = prop::option::weighted(0.7, 0..6_u32);
     let bulkhead = prop::option::weighted(0.5, 1..4_u32);

@@ -6,16 +6,20 @@
 
 mod attempt;
 mod cancel;
+mod flow;
 mod join;
+mod options;
 mod outcome;
 mod run;
 mod slice;
 mod split;
 mod store;
+mod timers;
 mod workflow;
 
 pub use cancel::CancelToken;
 pub use join::{JoinConfig, JoinProgress, JoinStrategy};
+pub use options::{RunOptions, TaskOptions};
 pub use outcome::{RunError, RunReport, SplitResult, SplitTaskResult, StateVisit, TaskFailure};
 pub use store::{MemoryStore, StoreError};
-pub use workflow::{RunOptions, TaskOptions, Workflow};
+pub use workflow::Workflow;

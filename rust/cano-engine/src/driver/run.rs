@@ -11,9 +11,9 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::driver::attempt::{AttemptOutcome, Work};
+use crate::driver::flow::{Flow, Handler};
 use crate::driver::slice::Slice;
 use crate::driver::split::{Branches, Decision, SplitEnd, SplitRun, SplitSpec, random_unit};
-use crate::driver::workflow::{Flow, Handler};
 use crate::driver::{CancelToken, MemoryStore, RunError, RunReport, SplitResult, StateVisit, TaskFailure};
 use crate::host::TaskResult;
 use crate::machine::{Action, Failure, RunMachine};

@@ -1,20 +1,18 @@
 //! Drives one split: starts what the machine hands out, reports what ends, cancels and awaits the losers.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
-use std::future::Future;
+use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
 use crate::driver::attempt::{AttemptFacts, AttemptOutcome, BranchAttempt, Work};
 use crate::driver::slice::Slice;
+use crate::driver::timers::{Due, Timers};
 use crate::driver::{JoinConfig, JoinProgress, JoinStrategy, MemoryStore, SplitResult, SplitTaskResult, TaskFailure};
 use crate::error::MachineError;
 use crate::host::{BoxError, SharedTask, TaskResult};
@@ -62,21 +60,6 @@ pub(crate) struct SplitEnd<S> {
     pub(crate) stores: bool,
 }
 
-/// Something that is due at a time. Ordered by the time first.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Timer {
-    at: Instant,
-    due: Due,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Due {
-    Deadline,
-    Retry(u32),
-    /// This was the newest branch when the timer was set.
-    Hedge(u32),
-}
-
 /// The tasks of branches that may begin.
 enum Drawing<S> {
     List(Arc<[SharedTask<S>]>),
@@ -96,9 +79,7 @@ pub(crate) struct SplitRun<S> {
     running: FuturesUnordered<BranchAttempt<S>>,
     /// Branches between two attempts: which attempt comes next, and when the first began.
     backing_off: HashMap<u32, (u32, Instant)>,
-    timers: BinaryHeap<Reverse<Timer>>,
-    /// Armed for the earliest timer, made with the first one.
-    sleep: Option<Pin<Box<Sleep>>>,
+    timers: Timers,
     successes: Vec<SplitTaskResult<S>>,
     errors: Vec<SplitTaskResult<S>>,
     opened: Instant,
@@ -141,8 +122,7 @@ impl<S: Clone + Send + Sync + 'static> SplitRun<S> {
             drawing,
             running: FuturesUnordered::new(),
             backing_off: HashMap::new(),
-            timers: BinaryHeap::new(),
-            sleep: None,
+            timers: Timers::default(),
             successes: Vec::new(),
             errors: Vec::new(),
             opened: now,
@@ -200,7 +180,7 @@ impl<S: Clone + Send + Sync + 'static> SplitRun<S> {
                     }
                 }
                 Poll::Ready(None) | Poll::Pending => {
-                    if self.poll_sleep(cx).is_pending() {
+                    if self.timers.poll(cx).is_pending() {
                         return Ok(Poll::Pending);
                     }
                 }
@@ -215,7 +195,7 @@ impl<S: Clone + Send + Sync + 'static> SplitRun<S> {
             return Ok(());
         }
         if let Some(timeout) = self.spec.join.timeout {
-            self.set_timer(self.opened, timeout, Due::Deadline);
+            self.timers.set(self.opened, timeout, Due::Deadline);
         }
         let verdict = self.machine.opening()?;
         self.take(verdict)
@@ -284,7 +264,7 @@ impl<S: Clone + Send + Sync + 'static> SplitRun<S> {
         if attempt == 1 {
             tell(&self.observer, || TraceEvent::BranchStart(self.state.clone(), index));
             if let Some(delay) = self.spec.join.hedge_delay {
-                self.set_timer(self.now, delay, Due::Hedge(index));
+                self.timers.set(self.now, delay, Due::Hedge(index));
             }
         }
         let facts = AttemptFacts { index, attempt, first, started: self.now };
@@ -344,7 +324,7 @@ impl<S: Clone + Send + Sync + 'static> SplitRun<S> {
         if delay.is_zero() {
             return self.machine.retry_due(index);
         }
-        self.set_timer(self.now, delay, Due::Retry(index));
+        self.timers.set(self.now, delay, Due::Retry(index));
         Ok(())
     }
 
@@ -383,24 +363,13 @@ impl<S: Clone + Send + Sync + 'static> SplitRun<S> {
         Ok(())
     }
 
-    fn set_timer(&mut self, from: Instant, delay: Duration, due: Due) {
-        // A delay beyond what the clock can say never comes.
-        if let Some(at) = from.checked_add(delay) {
-            self.timers.push(Reverse(Timer { at, due }));
-        }
-    }
-
     fn fire_timers(&mut self) -> Result<(), MachineError> {
         if self.timers.is_empty() {
             return Ok(());
         }
         let now = Instant::now();
-        while let Some(Reverse(timer)) = self.timers.peek() {
-            if timer.at > now || self.machine.is_decided() {
-                break;
-            }
-            let due = timer.due;
-            self.timers.pop();
+        while !self.machine.is_decided() {
+            let Some(due) = self.timers.pop_due(now) else { break };
             match due {
                 Due::Deadline => {
                     tell(&self.observer, || TraceEvent::SplitTimeout(self.state.clone()));
@@ -416,22 +385,11 @@ impl<S: Clone + Send + Sync + 'static> SplitRun<S> {
         Ok(())
     }
 
-    /// Ready when the earliest timer is due already; pending with a wake-up for it, or without any timer.
-    fn poll_sleep(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(Reverse(Timer { at, .. })) = self.timers.peek().copied() else { return Poll::Pending };
-        let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(at)));
-        if sleep.deadline() != at {
-            sleep.as_mut().reset(at);
-        }
-        sleep.as_mut().poll(cx)
-    }
-
     /// Cancels the losers, once, and waits until they have ended.
     fn await_losers(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, MachineError> {
         if !self.losers_cancelled {
             self.losers_cancelled = true;
             self.timers.clear();
-            self.sleep = None;
             if let Drawing::Lazy { source, .. } = &mut self.drawing {
                 let source = source.take();
                 let _ = catch_unwind(AssertUnwindSafe(move || drop(source)));

@@ -1,145 +1,18 @@
 //! The builder, and the ways to run what it built.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::fmt::Debug;
 use std::future::poll_fn;
 use std::hash::Hash;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
+use crate::driver::flow::{Flow, Handler, Registered};
 use crate::driver::run::Run;
 use crate::driver::split::{Branches, SplitSpec};
-use crate::driver::{CancelToken, JoinConfig, MemoryStore, RunError, RunReport};
+use crate::driver::{JoinConfig, MemoryStore, RunError, RunOptions, RunReport, TaskOptions};
 use crate::host::{BoxError, SharedTask, Task};
-use crate::plan::{Plan, StateId, StatePlan};
 use crate::policy::RetryPolicy;
 use crate::trace::{Observed, Observer};
-
-/// Up to so many states are looked for one by one, which is faster than hashing.
-const FEW: usize = 16;
-
-/// Options of a state's task; on a split they hold for each branch.
-#[derive(Clone, Debug)]
-pub struct TaskOptions<S> {
-    retry: RetryPolicy,
-    attempt_timeout: Option<Duration>,
-    next: Option<Vec<S>>,
-}
-
-impl<S> Default for TaskOptions<S> {
-    fn default() -> Self {
-        Self { retry: RetryPolicy::none(), attempt_timeout: None, next: None }
-    }
-}
-
-impl<S> TaskOptions<S> {
-    /// No retries, no limit, no declared transitions.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// When a failed attempt is made again.
-    #[must_use]
-    pub fn with_retry(mut self, retry: RetryPolicy) -> Self {
-        self.retry = retry;
-        self
-    }
-
-    /// How long one attempt may take.
-    #[must_use]
-    pub fn with_attempt_timeout(mut self, limit: Duration) -> Self {
-        self.attempt_timeout = Some(limit);
-        self
-    }
-
-    /// The states that may follow; another one fails the run.
-    #[must_use]
-    pub fn with_next(mut self, next: impl IntoIterator<Item = S>) -> Self {
-        self.next = Some(next.into_iter().collect());
-        self
-    }
-}
-
-/// Options of one run.
-#[derive(Clone, Debug, Default)]
-pub struct RunOptions {
-    store: Option<MemoryStore>,
-    timeout: Option<Duration>,
-    cancel: Option<CancelToken>,
-}
-
-impl RunOptions {
-    /// The workflow's store, no limit, no token.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// A store of this run's own.
-    #[must_use]
-    pub fn with_store(mut self, store: MemoryStore) -> Self {
-        self.store = Some(store);
-        self
-    }
-
-    /// How long the run may take.
-    #[must_use]
-    pub fn with_timeout(mut self, limit: Duration) -> Self {
-        self.timeout = Some(limit);
-        self
-    }
-
-    /// What cancels the run. One that is set already stops it before its first state.
-    #[must_use]
-    pub fn with_cancel(mut self, token: CancelToken) -> Self {
-        self.cancel = Some(token);
-        self
-    }
-}
-
-/// What is done in a state.
-pub(crate) enum Handler<S> {
-    Nothing,
-    Task { task: SharedTask<S>, attempt_timeout: Option<Duration> },
-    Split(Arc<SplitSpec<S>>),
-}
-
-impl<S> Clone for Handler<S> {
-    fn clone(&self) -> Self {
-        match self {
-            Self::Nothing => Self::Nothing,
-            Self::Task { task, attempt_timeout } => {
-                Self::Task { task: task.clone(), attempt_timeout: *attempt_timeout }
-            }
-            Self::Split(spec) => Self::Split(Arc::clone(spec)),
-        }
-    }
-}
-
-/// The interned form of a workflow: a state is its index in `states` and in `handlers`.
-pub(crate) struct Flow<S> {
-    pub(crate) plan: Arc<Plan>,
-    pub(crate) states: Vec<S>,
-    pub(crate) handlers: Vec<Handler<S>>,
-    ids: HashMap<S, StateId>,
-}
-
-impl<S: Eq + Hash> Flow<S> {
-    /// The number of a state; `None` for one that the workflow never names.
-    #[inline]
-    pub(crate) fn id(&self, state: &S) -> Option<StateId> {
-        if self.states.len() <= FEW {
-            return self.states.iter().position(|known| known == state).map(|index| index as StateId);
-        }
-        self.ids.get(state).copied()
-    }
-}
-
-struct Registered<S> {
-    state: S,
-    handler: Handler<S>,
-    options: TaskOptions<S>,
-}
 
 /// A typed state machine with split and join.
 ///
@@ -308,7 +181,7 @@ impl<S: Clone + Eq + Hash + Debug + Send + Sync + 'static> Workflow<S> {
     /// # Cancel safety
     ///
     /// Dropping the future drops the run's tasks where they stand; branches that were spawned are aborted but not
-    /// awaited. A [`CancelToken`] awaits them.
+    /// awaited. A [`CancelToken`](crate::CancelToken) awaits them.
     ///
     /// # Panics
     ///
@@ -349,74 +222,8 @@ impl<S: Clone + Eq + Hash + Debug + Send + Sync + 'static> Workflow<S> {
     }
 
     fn flow(&self) -> Result<Arc<Flow<S>>, RunError<S>> {
-        self.flow.get_or_init(|| self.compile()).clone().map_err(RunError::Configuration)
-    }
-
-    /// Interns the states and looks for everything that is wrong.
-    fn compile(&self) -> Result<Arc<Flow<S>>, Vec<String>> {
-        let mut problems = Vec::new();
-        let mut interner = Interner { states: Vec::new(), ids: HashMap::new() };
-        let registered: Vec<StateId> = self.registered.iter().map(|entry| interner.id(&entry.state)).collect();
-        let exits: Vec<StateId> = self.exits.iter().map(|state| interner.id(state)).collect();
-        if exits.is_empty() {
-            problems.push("there is no exit state: add_exit_state says where a run ends".to_owned());
-        }
-        let mut plans: HashMap<StateId, StatePlan> = HashMap::new();
-        let mut handlers: HashMap<StateId, Handler<S>> = HashMap::new();
-        for (entry, &id) in self.registered.iter().zip(&registered) {
-            let state = &entry.state;
-            let mut plan = match &entry.handler {
-                Handler::Split(spec) => {
-                    let total = match &spec.branches {
-                        Branches::List(tasks) => Some(tasks.len()),
-                        Branches::Source(_) => None,
-                    };
-                    problems
-                        .extend(spec.join.problems(total).into_iter().map(|problem| format!("{state:?}: {problem}")));
-                    let join_state = interner.id(&spec.join.join_state);
-                    if !registered.contains(&join_state) && !exits.contains(&join_state) {
-                        let join_state = &spec.join.join_state;
-                        problems.push(format!(
-                            "{state:?}: the join state {join_state:?} is neither registered nor an exit"
-                        ));
-                    }
-                    StatePlan::split(join_state)
-                }
-                _ => StatePlan::task(entry.options.retry),
-            };
-            if entry.options.attempt_timeout.is_some_and(|limit| limit.is_zero()) {
-                problems.push(format!("{state:?}: expected an attempt timeout longer than 0"));
-            }
-            if let Some(next) = &entry.options.next {
-                plan = plan.with_next(next.iter().map(|next| interner.id(next)));
-            }
-            if plans.insert(id, plan).is_some() {
-                problems.push(format!("{state:?} is registered twice"));
-            }
-            handlers.insert(id, entry.handler.clone());
-        }
-        for exit in exits {
-            // An exit state is looked for before a handler is.
-            plans.insert(exit, StatePlan::exit());
-        }
-        let count = interner.states.len() as StateId;
-        let plan = Plan::new(
-            (0..count).map(|id| plans.remove(&id).unwrap_or_else(StatePlan::missing)).collect(),
-            self.max_transitions,
-        );
-        match plan {
-            Ok(plan) if problems.is_empty() => Ok(Arc::new(Flow {
-                plan: Arc::new(plan),
-                handlers: (0..count).map(|id| handlers.remove(&id).unwrap_or(Handler::Nothing)).collect(),
-                states: interner.states,
-                ids: interner.ids,
-            })),
-            Ok(_) => Err(problems),
-            Err(error) => {
-                problems.push(error.to_string());
-                Err(problems)
-            }
-        }
+        let compile = || Flow::compile(&self.registered, &self.exits, self.max_transitions).map(Arc::new);
+        self.flow.get_or_init(compile).clone().map_err(RunError::Configuration)
     }
 }
 
@@ -430,19 +237,5 @@ impl<S: Debug> Debug for Workflow<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let states: Vec<&S> = self.registered.iter().map(|entry| &entry.state).collect();
         f.debug_struct("Workflow").field("states", &states).field("exits", &self.exits).finish_non_exhaustive()
-    }
-}
-
-struct Interner<S> {
-    states: Vec<S>,
-    ids: HashMap<S, StateId>,
-}
-
-impl<S: Clone + Eq + Hash> Interner<S> {
-    fn id(&mut self, state: &S) -> StateId {
-        *self.ids.entry(state.clone()).or_insert_with(|| {
-            self.states.push(state.clone());
-            self.states.len() as StateId - 1
-        })
     }
 }
