@@ -20,7 +20,7 @@ from reading import python_files
 from report import Failure, Survey, as_markdown, as_text
 from states import State
 
-from cano import JoinConfig, JoinStrategy, MemoryStore, Retry, SplitResult, Workflow
+from cano import AttemptTimeoutError, JoinConfig, JoinStrategy, MemoryStore, Retry, SplitResult, Workflow
 
 SHARE = 0.9
 """How much of a tree has to be measured, or its survey has failed."""
@@ -28,13 +28,14 @@ SHARE = 0.9
 REST_TIMEOUT = 60.0
 """Seconds for one round of the rest; what it leaves gets another one."""
 
-ATTEMPT_TIMEOUT = 30.0
-"""Seconds for one file. The thread that works on it cannot be stopped; the survey goes on without it."""
-
 # A read that fails may work a moment later (a network drive, too many open files), but not if the file is gone or not
-# ours to read. Whatever is no OSError is the file's own fault, and is not tried again.
+# ours to read. Whatever is no OSError is the file's own fault, and is not tried again. An AttemptTimeoutError is a
+# TimeoutError, and Python counts those among the OSErrors: another attempt would cost another thread.
 RETRY = Retry.exponential(
-    3, base=0.05, retry_on=OSError, give_up_on=(FileNotFoundError, PermissionError, IsADirectoryError)
+    3,
+    base=0.05,
+    retry_on=OSError,
+    give_up_on=(FileNotFoundError, PermissionError, IsADirectoryError, AttemptTimeoutError),
 )
 
 
@@ -91,7 +92,9 @@ def report(store: MemoryStore) -> Literal[State.DONE, State.FAILED]:
     return State.DONE if survey.problem is None else State.FAILED
 
 
-def build(folder: Path, out: Path, *, engine: str | None = None, bulkhead: int = 8) -> Workflow[State]:
+def build(
+    folder: Path, out: Path, *, engine: str | None = None, bulkhead: int = 8, attempt_timeout: float = 30.0
+) -> Workflow[State]:
     """Build the survey of a folder.
 
     Args:
@@ -99,6 +102,8 @@ def build(folder: Path, out: Path, *, engine: str | None = None, bulkhead: int =
         out: The folder for the report; made if it is not there.
         engine: The engine, or `None` for the default one.
         bulkhead: How many files are worked on at once. A file beyond it has no thread, no task and no memory yet.
+        attempt_timeout: Seconds for one file. The thread that works on it cannot be stopped; the survey goes on
+            without it.
     """
     # `store_partial_results` puts the result under `split_results` before the join state's task runs, and also when
     # the join fails.
@@ -114,9 +119,9 @@ def build(folder: Path, out: Path, *, engine: str | None = None, bulkhead: int =
     workflow = (
         Workflow[State](name="survey", engine=engine)
         .register(State.DISCOVER, discover)
-        .register_map(State.MEASURE, measure, batch, enough, retry=RETRY, attempt_timeout=ATTEMPT_TIMEOUT)
+        .register_map(State.MEASURE, measure, batch, enough, retry=RETRY, attempt_timeout=attempt_timeout)
         .register(State.COLLECT, collect)
-        .register_map(State.REST, measure, batch, whatever_comes, retry=RETRY, attempt_timeout=ATTEMPT_TIMEOUT)
+        .register_map(State.REST, measure, batch, whatever_comes, retry=RETRY, attempt_timeout=attempt_timeout)
         .register(State.RANK, rank_files)
         .register(State.REPORT, report)
         .add_exit_states([State.DONE, State.FAILED])

@@ -1,6 +1,6 @@
 """Survey a tree of Python source: by default the standard library of the Python that runs this.
 
-    python examples/survey/main.py [folder] [--out FOLDER] [--bulkhead N] [--engine native|python]
+    python examples/survey/main.py [folder] [--out FOLDER] [--bulkhead N] [--attempt-timeout S] [--engine NAME]
 
 Every file is a branch of one split: read, parsed and measured on worker threads, at most `--bulkhead` at once. The
 standard library has about 1,700 files, some of them broken on purpose to test the parser; each is named, with the
@@ -47,6 +47,7 @@ def main() -> int:
     parser.add_argument("folder", type=Path, nargs="?", help="default: the standard library")
     parser.add_argument("--out", type=Path, default=Path("survey-report"), help="default: survey-report")
     parser.add_argument("--bulkhead", type=int, default=8, help="files at once, default 8")
+    parser.add_argument("--attempt-timeout", type=float, default=30.0, help="seconds for one file, default 30")
     parser.add_argument("--engine", choices=("native", "python"), help="default: native where it is available")
     options = parser.parse_args()
     folder: Path = (options.folder or Path(sysconfig.get_path("stdlib"))).resolve()
@@ -59,7 +60,13 @@ def main() -> int:
 
     began = time.perf_counter()
     try:
-        workflow = build(folder, options.out, engine=options.engine, bulkhead=options.bulkhead)
+        workflow = build(
+            folder,
+            options.out,
+            engine=options.engine,
+            bulkhead=options.bulkhead,
+            attempt_timeout=options.attempt_timeout,
+        )
         if sys.stderr.isatty():
             workflow.add_observer(Progress())
         report = asyncio.run(survey(workflow))

@@ -56,7 +56,7 @@ REPLICAS = [
 HEDGED = [
     "200 calls, 20 at once",
     r"plain( +[\d.]+ ms){3} +200 +\+0.0%\n",
-    r"hedged( +[\d.]+ ms){3} +2\d\d +\+[\d.]+%\n",
+    r"hedged( +[\d.]+ ms){3} +\d{3} +\+[\d.]+%\n",
     "p99 from",
 ]
 

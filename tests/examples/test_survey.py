@@ -89,6 +89,15 @@ def test_every_file_is_measured_or_named(engine: str, tree: Path, tmp_path: Path
     assert (out / "workflow.dot").read_text("utf-8").startswith("digraph")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no named pipes in a folder")
+def test_a_file_that_cannot_be_read_to_its_end(engine: str, tree: Path, tmp_path: Path) -> None:
+    os.mkfifo(tree / "a_pipe.py")  # whoever opens it waits for a writer: the thread is never free again
+    done = survey(engine, tree, "--out", tmp_path / "out", "--attempt-timeout", 1)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "19 found: 18 measured, 1 failed" in done.stdout
+    assert re.search("  a_pipe.py  AttemptTimeoutError: attempt 1 of .* longer than .* 1 s\n", done.stdout)
+
+
 def test_too_many_broken_files_end_in_failed(engine: str, tree: Path, tmp_path: Path) -> None:
     for number in range(5):
         (tree / f"a_{number}.py").write_text("def (:")
