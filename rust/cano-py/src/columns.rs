@@ -1,6 +1,5 @@
 //! What came of a split, by columns: rows are made in Python when someone looks (`results.py`).
 
-use pyo3::exceptions::PyIndexError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
@@ -74,14 +73,14 @@ impl Columns {
         self.bad_order.len()
     }
 
-    fn value(&self, py: Python<'_>, index: usize) -> PyResult<Py<PyAny>> {
+    /// What a successful branch returned; `None` where results were handed over one by one.
+    fn value(&self, py: Python<'_>, index: usize) -> Option<Py<PyAny>> {
         self.read(|table| table.values.get(index).and_then(|value| value.as_ref().map(|value| value.clone_ref(py))))
-            .ok_or_else(|| PyIndexError::new_err(index))
     }
 
-    fn error(&self, py: Python<'_>, index: u32) -> PyResult<Py<PyAny>> {
+    /// What a failed branch raised last; `None` likewise.
+    fn error(&self, py: Python<'_>, index: u32) -> Option<Py<PyAny>> {
         self.read(|table| table.errors.get(&index).map(|error| error.clone_ref(py)))
-            .ok_or_else(|| PyIndexError::new_err(index))
     }
 
     fn attempts(&self, index: u32) -> u32 {

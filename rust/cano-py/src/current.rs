@@ -82,11 +82,11 @@ pub(crate) fn exit_context(context: &Bound<'_, PyAny>) -> PyResult<()> {
     if unsafe { ffi::PyContext_Exit(context.as_ptr()) } == 0 { Ok(()) } else { Err(PyErr::fetch(context.py())) }
 }
 
-/// Whether the code that calls us is handling an exception, which branches started in its stack would see.
-pub(crate) fn is_handling_exception(py: Python<'_>) -> bool {
+/// The exception that the code that calls us is handling; branches started in its stack would see it.
+pub(crate) fn handled_exception(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
     // SAFETY: attached; a new reference or null, null meaning that none is handled.
     let handled = unsafe { Bound::from_owned_ptr_or_opt(py, ffi::PyErr_GetHandledException()) };
-    handled.is_some_and(|error| !error.is_none())
+    handled.filter(|error| !error.is_none())
 }
 
 /// The running loop of this thread; an error with what to do when there is none.

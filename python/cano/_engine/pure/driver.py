@@ -34,13 +34,11 @@ from .branch import Branch
 from .join import ASK, PROCEED
 from .rules import join_rule, retry_policy
 from .split import FAILED, PROCEEDED, STOPPED, SplitMachine
-from .timers import Timer, Timers
+from .timers import SLICE, Timer, Timers
 
 if TYPE_CHECKING:
     from cano._engine.outbox import Outbox
 
-# How long the engine works in one loop callback before others have their turn, in seconds (promised: about 10 ms).
-SLICE = 0.0015
 # Eager starts nest on the C stack when branches split again; beyond this depth a split starts from a loop callback.
 DEPTH_LIMIT = 40
 
@@ -63,7 +61,8 @@ class SplitDriver:
         self.loop = loop = asyncio.get_running_loop()
         self.now: Callable[[], float] = loop.time
         self.timers = Timers(loop, self.end_turn)
-        self.batch: list[Branch] = []
+        self.batch: list[Branch] = []  # yielded bare in this turn
+        self._backlog: deque[Branch] = deque()  # yielded bare before, and not resumed within a slice
         self._store = store
         self._scope = scope
         self._join = plan.join
@@ -187,8 +186,8 @@ class SplitDriver:
             error = failures.split_timed_out(result, limit, state=scope.state, task=plan.name, path=scope.path())
             if scope.emits("timeout"):
                 scope.emit("timeout", task=plan.name, value=limit)
-        elif machine.phase == PROCEEDED:
-            error = None
+        elif machine.phase == PROCEEDED or self._outbox is not None:
+            error = None  # to whom results are handed one by one, no verdict matters
         else:
             error = failures.join_failed(
                 result, self._join.strategy, state=scope.state, task=plan.name, path=scope.path()
@@ -230,7 +229,7 @@ class SplitDriver:
                 self._values if self._outbox is None else _Taken(),
                 machine.ok_order,
                 machine.bad_order,
-                self._errors,
+                self._errors if self._outbox is None else _Taken(),
                 self._attempts,
                 self._durations,
             )
@@ -248,7 +247,8 @@ class SplitDriver:
         if self._closed or self._pumping:
             return
         machine = self._machine
-        if machine.may_start():
+        # While the start loop waits for its next slice nobody else starts anything, or slices would add up in a turn.
+        if not self._pump_scheduled and machine.may_start():
             if self._feeder is not None:
                 room = self._room
                 if room is not None and not room.done() and machine.drawn != machine.total:
@@ -402,19 +402,25 @@ class SplitDriver:
     # --- what may come from outside -------------------------------------------------------------------------------
 
     def _run_batch(self, batch: list[Branch]) -> None:
-        """Resume the branches that yielded bare, in order, for at most a time slice."""
+        """It is the turn of branches that yielded bare: resume them, behind those whose turn it was before."""
+        waiting = bool(self._backlog)
+        self._backlog.extend(batch)
+        if not waiting:
+            self._work_off()
+
+    def _work_off(self) -> None:
+        """Resume the branches whose turn it is, in order, for at most a time slice in one turn of the loop."""
         slice_end = self.now() + SLICE
-        done = 0
+        backlog = self._backlog
         try:
-            for branch in batch:
-                done += 1
-                branch.resume()
+            while backlog:
+                backlog.popleft().resume()
                 if self.now() >= slice_end:
                     break
         finally:
             # What is left goes before what yielded meanwhile; also when a KeyboardInterrupt got us out of the loop.
-            if done < len(batch):
-                self.loop.call_soon(self._run_batch, batch[done:])
+            if backlog:
+                self.loop.call_soon(self._work_off)
             self.end_turn()
 
     def _deadline(self, _: None) -> None:
@@ -580,8 +586,8 @@ class SplitDriver:
                     self.timers.add(now + delay, self._retry_due, index)
                     return
                 self._items.pop(index, None)
-            self._errors[index] = error
             if self._outbox is None:
+                self._errors[index] = error
                 self._durations[index] = now - started
             else:
                 self._outbox.put(index, None, error, attempt, now - started)

@@ -182,9 +182,13 @@ impl SplitDriver {
                     Facts { branch: Some(index), attempt: Some(attempt), value: None, error: Some(&payload) };
                 self.emit(py, state, Wants::BRANCH_FAILURE, place)?;
             }
-            let hedge = state.hedge.replace(0);
-            if hedge != 0 {
-                self.cancel_timer(py, hedge)?;
+            let newest = state.machine.borrow().drawn() == index + 1;
+            if newest {
+                // The next branch starts for this failure, not for the delay.
+                let hedge = state.hedge.replace(0);
+                if hedge != 0 {
+                    self.cancel_timer(py, hedge)?;
+                }
             }
             tell(py, state, |machine| machine.failed(index))?
         };

@@ -105,8 +105,16 @@ impl SplitDriver {
             Err(_) if decided => None,
             Err(error) => Some(error),
         };
+        if let Some(error) = &error
+            && crate::branch::is_fatal(py, error)
+        {
+            // Its task has raised it through the loop.
+            state.fatal_raised.set(true);
+            state.fatal.set(Some(error.value(py).clone().into_any().unbind()));
+        }
         match error {
             None if decided => self.wake(slf, state),
+            Some(_) if decided && state.fatal_raised.get() => self.wake(slf, state),
             None => {
                 let verdict = tell(py, state, SplitMachine::source_ended)?;
                 if is_final(verdict) { self.obey(slf, state, verdict) } else { Ok(()) }

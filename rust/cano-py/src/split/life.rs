@@ -10,7 +10,7 @@ use pyo3::types::PyBool;
 use super::events::{Facts, Wants};
 use super::{DEPTH, DEPTH_LIMIT, SplitDriver, State, is_final, tell};
 use crate::columns::Columns;
-use crate::current::{call_soon, is_handling_exception};
+use crate::current::{call_soon, handled_exception};
 use crate::errors::{facts, failures};
 use crate::hook::Hook;
 use crate::timers::Due;
@@ -69,7 +69,9 @@ impl SplitDriver {
             state.cancelled.set(Some(CancelledError::new_err(()).into_value(py).into_any()));
         }
         self.stop(slf, state)?;
-        self.close(py, state)
+        // Told to the observers, and then to nobody.
+        drop(self.finish(slf, state));
+        Ok(())
     }
 
     fn open(&self, slf: &Bound<'_, Self>, state: &State) -> PyResult<()> {
@@ -112,7 +114,7 @@ impl SplitDriver {
             return self.start_feeder(slf, state, &pending);
         }
         // In the caller's stack a branch would see the exception the caller is handling.
-        if DEPTH.get() >= DEPTH_LIMIT || is_handling_exception(py) {
+        if DEPTH.get() >= DEPTH_LIMIT || handled_exception(py).is_some() {
             self.schedule_pump(slf, state)
         } else {
             self.end_turn(slf)
@@ -180,14 +182,20 @@ impl SplitDriver {
         let fatal = state.fatal.take();
         let failure = state.failure.take();
         let was_cancelled = cancelled.is_some();
-        let error = if fatal.is_some() && !(state.fatal_raised.get() && was_cancelled) {
-            fatal.map(|error| error.into_bound(py))
+        let error = if fatal.is_some() && state.fatal_raised.get() {
+            // Raised once: what has left through the loop already ends the run as a cancelled one.
+            Some(match cancelled {
+                Some(cancelled) => cancelled.into_bound(py),
+                None => CancelledError::new_err(()).into_value(py).into_any().into_bound(py),
+            })
+        } else if let Some(fatal) = fatal {
+            Some(fatal.into_bound(py))
         } else if let Some(cancelled) = cancelled {
             Some(cancelled.into_bound(py))
         } else if let Some(failure) = failure {
             Some(failure.into_bound(py))
-        } else if phase == SplitPhase::Proceeded {
-            None
+        } else if phase == SplitPhase::Proceeded || (state.outbox.is_some() && !state.timed_out.get()) {
+            None // to whom results are handed one by one, no verdict matters
         } else if state.timed_out.get() {
             let error = self.timed_out_error(py, state, &result)?;
             let value = spec.timeout.unwrap_or(0.0).into_pyobject(py)?.into_any();
@@ -204,7 +212,7 @@ impl SplitDriver {
             self.emit(py, state, Wants::JOIN, Facts { value, error: error.as_ref(), ..Facts::default() })?;
         }
         match error {
-            Some(error) => Err(PyErr::from_value(error)),
+            Some(error) => Err(raised_here(error)),
             None => Ok(result),
         }
     }
@@ -297,4 +305,17 @@ impl SplitDriver {
         }
         Ok(())
     }
+}
+
+/// An error raised now: what the caller is handling is its context, as it would be of one raised in Python.
+fn raised_here(error: Bound<'_, PyAny>) -> PyErr {
+    let py = error.py();
+    let error = PyErr::from_value(error);
+    if let Some(handled) = handled_exception(py)
+        && !handled.is(error.value(py))
+        && error.context(py).is_none()
+    {
+        error.set_context(py, Some(PyErr::from_value(handled)));
+    }
+    error
 }
