@@ -22,6 +22,15 @@ class CancelToken:
     Setting it cancels each run's branches, waits for their clean-up, and lets the run raise
     `RunCancelledError`. It is set once and stays set; a run that is given a set token ends before its first
     state. All methods work from any thread.
+
+    Examples:
+        >>> from cano import CancelToken
+        >>> service = CancelToken()
+        >>> request = service.child()
+        >>> service.cancel("closing")
+        True
+        >>> request.cancelled, request.reason
+        (True, 'closing')
     """
 
     __slots__ = (

@@ -101,6 +101,21 @@ async def fan_out(
         TaskError: The source or a custom strategy raised.
 
     On cancellation every branch is cancelled and awaited before `CancelledError` goes on.
+
+    Examples:
+        >>> import asyncio
+        >>> from cano import JoinStrategy, fan_out
+        >>> async def ask(mirror):
+        ...     await asyncio.sleep({"a": 5, "b": 0.1, "c": 0.2}[mirror])
+        ...     return mirror
+        >>> asyncio.run(fan_out(ask, "abc", strategy=JoinStrategy.Quorum(2))).outputs()
+        ['b', 'c']
+
+        Hedged: the second is asked only because the first does not answer within half a second.
+
+        >>> split = asyncio.run(fan_out(ask, "abc", strategy=JoinStrategy.Any, hedge_delay=0.5))
+        >>> split.outputs(), split.cancelled
+        (['b'], (0, 2))
     """
     plan = _plan(
         fn,
@@ -181,6 +196,19 @@ def as_completed(
 
     Leaving the loop early cancels what runs and waits for it, as does cancelling the consumer. (`break` leaves the
     generator to Python, which closes it soon but not at once; `contextlib.aclosing` makes it prompt.)
+
+    Examples:
+        >>> import asyncio
+        >>> from cano import as_completed
+        >>> async def ask(seconds):
+        ...     await asyncio.sleep(seconds)
+        ...     return f"after {seconds} s"
+        >>> async def main():
+        ...     async for done in as_completed(ask, [0.2, 0.1]):
+        ...         print(done.task_index, done.result)
+        >>> asyncio.run(main())
+        1 after 0.1 s
+        0 after 0.2 s
     """
     _checks.boolean(ordered, "ordered")
     if buffer is not None:

@@ -83,6 +83,17 @@ class JoinStrategy(Frozen):
 
     A strategy is a value: it can be compared, hashed, pickled, and matched by `case JoinStrategy("quorum",
     n)`.
+
+    Examples:
+        >>> from cano import JoinStrategy
+        >>> JoinStrategy.Quorum(2)
+        JoinStrategy.Quorum(2)
+        >>> JoinStrategy.Quorum(2) == JoinStrategy.Quorum(2)
+        True
+        >>> def two_of_three(progress):
+        ...     return "proceed" if 3 * progress.succeeded >= 2 * progress.total else "wait"
+        >>> JoinStrategy.Custom(two_of_three)
+        JoinStrategy.Custom(two_of_three)
     """
 
     __slots__ = ("function", "kind", "threshold")
@@ -242,6 +253,14 @@ class JoinConfig(Frozen, Generic[S]):
     Raises:
         ConfigurationError: A number is none, NaN, negative or zero, or two settings contradict each other.
             What can only be judged with the branches at hand is reported by `Workflow.validate`.
+
+    Examples:
+        >>> from cano import JoinConfig, JoinStrategy
+        >>> JoinConfig(JoinStrategy.PartialTimeout, "merge", timeout=0.5).with_bulkhead(8)
+        JoinConfig(JoinStrategy.PartialTimeout, 'merge', timeout=0.5, bulkhead=8)
+        >>> JoinConfig(JoinStrategy.All, "merge", timeout=-1)
+        Traceback (most recent call last):
+        cano.errors.ConfigurationError: timeout must be a number of seconds, more than 0, or a timedelta; got int -1
     """
 
     __slots__ = (

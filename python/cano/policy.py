@@ -44,6 +44,14 @@ class Retry(Frozen):
 
     Configuration errors and cancellation are never retried, whatever `retry_on` says. An exception that is no
     `Exception` is retried only where `retry_on` names its class.
+
+    Examples:
+        >>> from cano import Retry
+        >>> Retry.fixed(3, 0.5)
+        Retry.fixed(3, delay=0.5)
+        >>> retry = Retry.exponential(5, base=0.1, retry_on=OSError, give_up_on=FileNotFoundError)
+        >>> retry.wants(ConnectionResetError()), retry.wants(FileNotFoundError())
+        (True, False)
     """
 
     __slots__ = (

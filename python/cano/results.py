@@ -203,6 +203,20 @@ class SplitResult(Generic[T_co]):
     """How a split ended: what succeeded, what failed, what was cancelled. The three add up to N, always.
 
     Immutable. Two results are equal if their successes, errors and cancelled branches are.
+
+    Examples:
+        >>> import asyncio
+        >>> from cano import JoinStrategy, fan_out
+        >>> async def ask(seconds):
+        ...     await asyncio.sleep(seconds)
+        ...     return seconds
+        >>> split = asyncio.run(fan_out(ask, [0.2, 0.1, 9.0], strategy=JoinStrategy.Quorum(2)))
+        >>> split
+        <SplitResult 2 ok, 0 failed, 1 cancelled of 3>
+        >>> [row.task_index for row in split.successes], split.outputs(), split.cancelled
+        ([1, 0], [0.2, 0.1], (2,))
+        >>> print(split.by_index(2))
+        None
     """
 
     __slots__ = ("_cancelled", "_columns", "_errors", "_rows", "_successes")

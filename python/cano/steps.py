@@ -19,6 +19,18 @@ class TaskResult(Generic[S]):
 
     `TaskResult.Single(state)` moves to a state (returning the bare state means the same);
     `TaskResult.Split(tasks, join)` fans out to tasks chosen at run time and goes on at the join's state.
+
+    Examples:
+        >>> from cano import JoinConfig, JoinStrategy, TaskResult, Workflow
+        >>> def plan(store):
+        ...     checks = [lambda: "frame", lambda: "brakes"]
+        ...     return TaskResult.Split(checks, JoinConfig(JoinStrategy.All, "report", store_partial_results=True))
+        >>> def report(store):
+        ...     print(store["split_results"].outputs())
+        ...     return TaskResult.Single("done")
+        >>> Workflow().register("plan", plan).register("report", report).add_exit_state("done").run("plan")
+        ['frame', 'brakes']
+        'done'
     """
 
     __slots__ = ("join", "state", "tasks")
@@ -96,6 +108,21 @@ class Node(Generic[S, V, R]):
 
     Only `prep` and `post` see the store. Under a retry, a failure in any phase repeats the whole cycle, as in the Rust
     original up to 0.11 (where Node was last seen). Sync phases run on a worker thread, like any sync task.
+
+    Examples:
+        >>> from cano import Node, Workflow
+        >>> class Shout(Node):
+        ...     def prep(self, store):
+        ...         return store["text"]
+        ...     def exec(self, value):
+        ...         return value.upper()
+        ...     def post(self, store, value):
+        ...         store["text"] = value
+        ...         return "done"
+        >>> workflow = Workflow().register("shout", Shout()).add_exit_state("done")
+        >>> workflow.store["text"] = "cano"
+        >>> workflow.run("shout"), workflow.store["text"]
+        ('done', 'CANO')
     """
 
     name: str | None = None

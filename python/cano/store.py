@@ -32,6 +32,22 @@ class MemoryStore:
     as a member of a `StrEnum`, counts as the plain string. Counts as a `MutableMapping`, except that `update`
     changes one value, that the second argument of `get` is a type, and that two stores are only equal if they
     are one.
+
+    Examples:
+        >>> from cano import MemoryStore
+        >>> store = MemoryStore()
+        >>> store.put("count", 1)
+        >>> store.update("count", lambda count: count + 1)
+        2
+        >>> store.append("names", "ada")
+        >>> store.get("count", int), store.get("missing", default=0), store["names"]
+        (2, 0, ['ada'])
+        >>> store.get("count", str)
+        Traceback (most recent call last):
+        cano.errors.TypeMismatchError: the value under the key 'count' is of type int, expected str; ...
+        >>> store.scoped("user").put("name", "bo")
+        >>> store
+        <MemoryStore 3 keys: 'count', 'names', 'user/name'>
     """
 
     __slots__ = ("__weakref__", "_data", "_lock", "_prefix")

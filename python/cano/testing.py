@@ -198,6 +198,15 @@ def run(main: Coroutine[Any, Any, R], *, start: float = 0.0) -> R:
     Raises:
         DeadlockError: Everything waits for ever; the tasks are cancelled first.
         BaseException: Whatever the coroutine raises.
+
+    Examples:
+        >>> import asyncio
+        >>> from cano.testing import run
+        >>> async def a_day():
+        ...     await asyncio.sleep(24 * 3600)
+        ...     return asyncio.get_running_loop().time()
+        >>> run(a_day())
+        86400.0
     """
     with asyncio.Runner(loop_factory=lambda: VirtualTimeLoop(start)) as runner:
         return runner.run(main)
@@ -307,6 +316,15 @@ def flaky(
         then: What the later calls return: a state, or a branch's output.
         error: What is raised: an exception, or a function (or class) that makes one of the number of the call, 1 for
             the first. Default: a `RuntimeError`.
+
+    Examples:
+        >>> from cano import Retry, Workflow
+        >>> from cano.testing import flaky
+        >>> task = flaky(2, then="done", error=OSError("busy"))
+        >>> Workflow().register("load", task, retry=Retry.fixed(5, 0)).add_exit_state("done").run("load")
+        'done'
+        >>> task.calls
+        3
     """
     if error is None:
         return FlakyTask(fail_times, then, lambda call: RuntimeError(f"failure {call} of {fail_times}, on purpose"))

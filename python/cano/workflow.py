@@ -64,6 +64,22 @@ class Workflow(Generic[S]):
 
     Every method that changes the workflow also returns it, so calls can be chained or written as statements. One
     workflow runs any number of times, also at once. The idea and the names come from the Rust library Cano.
+
+    Examples:
+        >>> from cano import JoinConfig, JoinStrategy, Workflow
+        >>> async def check(part, store):
+        ...     return f"{part} of {store['what']}"
+        >>> def report(store):
+        ...     store["report"] = store["split_results"].outputs()
+        ...     return "done"
+        >>> join = JoinConfig(JoinStrategy.All, "report", store_partial_results=True)
+        >>> workflow = Workflow().register_map("check", check, ["frame", "brakes"], join)
+        >>> workflow = workflow.register("report", report).add_exit_state("done")
+        >>> workflow.store["what"] = "a bicycle"
+        >>> workflow.run("check")
+        'done'
+        >>> workflow.store["report"]
+        ['frame of a bicycle', 'brakes of a bicycle']
     """
 
     def __init__(

@@ -14,9 +14,9 @@ from collections.abc import Coroutine
 from typing import Any
 
 import pytest
+from tests.docs.blocks import ROOT, Block, blocks_of, pages, programs
 
 from cano.testing import VirtualTimeLoop
-from tests.docs.blocks import ROOT, Block, blocks_of, pages, programs
 
 PROGRAMS = [program for page in pages() for program in programs(page)]
 
