@@ -23,11 +23,12 @@ CANCELLED = 2
 
 
 def as_coroutine(awaitable: Any) -> Coroutine[Any, Any, Any]:
-    """Return something with `send` and `throw` that runs an awaitable; a coroutine as it is."""
-    if isinstance(awaitable, CoroutineType) or (
-        hasattr(awaitable, "send") and hasattr(awaitable, "throw") and hasattr(awaitable, "close")
-    ):
-        return awaitable  # type: ignore[no-any-return]
+    """Return a coroutine that runs an awaitable: itself, if it is one.
+
+    Only a real one: what merely has `send` and `throw` may expect (as `cano.sleep` does) to be awaited.
+    """
+    if isinstance(awaitable, CoroutineType):
+        return awaitable
 
     async def wait() -> Any:
         return await awaitable
@@ -139,7 +140,11 @@ class TaskAttempt:
         """Create the task through the loop, so that a task factory sees it, in a copy of the branch's context."""
         driver = self._driver
         # Not `create_task(context=...)`: task factories written before 3.11 do not take it.
-        task = self._task = context.run(driver.loop.create_task, coro)
+        try:
+            task = self._task = context.run(driver.loop.create_task, coro)
+        except (KeyboardInterrupt, SystemExit) as error:  # an eager task raises it here, too
+            driver.attempt_ended(self, ERROR, None, error)
+            return
         task.set_name(f"cano-{driver.plan.name}-{self.index}")
         task.add_done_callback(self._done)
 
@@ -158,6 +163,8 @@ class TaskAttempt:
         else:
             error = task.exception()
             outcome, result = (OK, task.result()) if error is None else (ERROR, None)
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            driver.raises_fatal()  # as the task has done
         try:
             driver.attempt_ended(self, outcome, result, error)
             driver.end_turn()

@@ -12,6 +12,7 @@ import contextvars
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -126,6 +127,13 @@ def outstanding() -> int:
     return pool.outstanding()
 
 
+def discard(outcome: Any) -> None:
+    """Let go of what a thread answered too late: a coroutine would complain that it was never awaited."""
+    if hasattr(outcome, "__await__") and hasattr(outcome, "close"):
+        with suppress(Exception):
+            outcome.close()
+
+
 def start_in_thread(
     loop: asyncio.AbstractEventLoop,
     context: contextvars.Context,
@@ -137,6 +145,7 @@ def start_in_thread(
 
     def land(ok: bool, outcome: Any) -> None:
         if future.cancelled():
+            discard(outcome)
             return
         if ok:
             future.set_result(outcome)

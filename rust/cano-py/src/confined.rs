@@ -5,6 +5,7 @@
 //! nanosecond.
 
 use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -18,10 +19,11 @@ fn here() -> usize {
     HERE.with(|cell| std::ptr::from_ref(cell) as usize)
 }
 
-/// A value that only the thread that made it may look at.
+/// A value that only one thread may look at: the one that made it, or the first that does.
 #[derive(Debug)]
 pub(crate) struct Confined<T> {
-    owner: usize,
+    /// 0 until a thread has claimed it.
+    owner: AtomicUsize,
     value: T,
 }
 
@@ -31,13 +33,24 @@ unsafe impl<T: Send> Sync for Confined<T> {}
 
 impl<T> Confined<T> {
     pub(crate) fn new(value: T) -> Self {
-        Self { owner: here(), value }
+        Self { owner: AtomicUsize::new(here()), value }
+    }
+
+    /// A value for whichever thread asks first.
+    pub(crate) fn unclaimed(value: T) -> Self {
+        Self { owner: AtomicUsize::new(0), value }
     }
 
     /// The value, for the thread it belongs to.
     #[inline]
     pub(crate) fn get(&self) -> PyResult<&T> {
-        if self.owner == here() { Ok(&self.value) } else { Err(foreign_thread()) }
+        let here = here();
+        if self.owner.load(Ordering::Relaxed) == here || self.claim(here) { Ok(&self.value) } else { Err(foreign_thread()) }
+    }
+
+    #[cold]
+    fn claim(&self, here: usize) -> bool {
+        self.owner.compare_exchange(0, here, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
     /// The value, for `__traverse__` and `__clear__`.

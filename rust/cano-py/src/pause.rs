@@ -14,7 +14,7 @@ use crate::current::current_task;
 use crate::hook::Hook;
 use crate::timers::{Due, TimerId};
 
-/// A sleep; awaited once, in the thread that made it.
+/// A sleep; awaited once, in whichever thread.
 #[pyclass(frozen, module = "cano._core")]
 pub(crate) struct Pause {
     #[pyo3(get)]
@@ -35,7 +35,7 @@ struct Inner {
 impl Pause {
     #[new]
     fn new(delay: f64, result: Py<PyAny>) -> Self {
-        Self { delay, result, inner: Confined::new(Inner::default()) }
+        Self { delay, result, inner: Confined::unclaimed(Inner::default()) }
     }
 
     fn __await__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {

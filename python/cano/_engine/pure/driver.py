@@ -27,7 +27,7 @@ from cano._engine.contract import COROUTINE, ITEM, ITEM_STORE, STORE, THREAD, Ca
 from cano._engine.feed import Source, feed, open_source
 from cano._engine.losers import LOSER_PATIENCE, report_losers, warn_of_losers
 from cano._engine.scope import Scope
-from cano._engine.threads import pool
+from cano._engine.threads import discard, pool
 from cano.results import ListColumns, SplitResult
 
 from .branch import Branch
@@ -456,6 +456,7 @@ class SplitDriver:
         while landed:
             attempt = landed.popleft()
             if attempt.released or attempt.over:
+                discard(attempt.outcome)
                 continue
             attempt.over = True
             if attempt.timer is not None:

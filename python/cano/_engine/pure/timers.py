@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-# [when, serial, callback or None once cancelled, argument]
+# [when, serial, callback or None once cancelled or fired, argument]
 Timer = list[Any]
+
+# How long the engine works in one loop callback before others have their turn, in seconds (promised: about 10 ms).
+SLICE = 0.0015
 
 
 class Timers:
@@ -44,8 +46,6 @@ class Timers:
         if timer[2] is None:
             return
         timer[2] = timer[3] = None
-        if timer[1] < 0:  # due in this very turn: no longer in the heap
-            return
         self._dead += 1
         if self._dead > 64 and self._dead * 2 > len(self._heap):
             self._heap = [t for t in self._heap if t[2] is not None]
@@ -78,28 +78,20 @@ class Timers:
     def _fire(self) -> None:
         self._handle = None
         # asyncio fires a handle up to one clock resolution early; then a timer's own moment counts as reached.
-        now = self._loop.time() + 1e-9
-        heap = self._heap
-        due: deque[Timer] = deque()
-        while heap and heap[0][0] <= now:
-            timer = heapq.heappop(heap)
-            if timer[2] is None:
-                self._dead -= 1
-            else:
-                timer[1] = -1
-                due.append(timer)
+        began = self._loop.time()
+        now, slice_end = began + 1e-9, began + SLICE
+        last = self._serial  # what is added meanwhile has its turn later
         try:
-            while due:
-                timer = due.popleft()
+            while self._heap and self._heap[0][0] <= now and self._heap[0][1] <= last:
+                timer = heapq.heappop(self._heap)
                 callback, argument = timer[2], timer[3]
-                if callback is not None:  # not cancelled by one that fired before it in this turn
-                    timer[2] = timer[3] = None
-                    callback(argument)
+                if callback is None:
+                    self._dead -= 1
+                    continue
+                timer[2] = timer[3] = None
+                callback(argument)
+                if self._loop.time() >= slice_end:
+                    break
         finally:
-            for timer in due:  # a BaseException stopped us: the rest fires in the next turn
-                self._serial += 1
-                timer[1] = self._serial
-                heapq.heappush(self._heap, timer)
-            self._arm()
+            self._arm()  # what is left is due, and fires in the next turn; also when a BaseException stopped us
             self._after()
-

@@ -167,7 +167,10 @@ impl SplitDriver {
         if attempt.getattr(intern!(py, "released"))?.is_truthy()?
             || attempt.getattr(intern!(py, "over"))?.is_truthy()?
         {
-            return Ok(());
+            return py
+                .import(intern!(py, "cano._engine.threads"))?
+                .call_method1(intern!(py, "discard"), (attempt.getattr(intern!(py, "outcome"))?,))
+                .map(drop);
         }
         attempt.setattr(intern!(py, "over"), true)?;
         if let Some(timer) = attempt.getattr(intern!(py, "timer"))?.extract::<Option<u64>>()? {
