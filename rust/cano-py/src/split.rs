@@ -324,12 +324,6 @@ impl SplitDriver {
         self.raises_fatal()
     }
 
-    /// Notes that a `KeyboardInterrupt` or `SystemExit` of a branch leaves through the loop.
-    #[pyo3(name = "raises_fatal")]
-    fn python_raises_fatal(&self) -> bool {
-        self.raises_fatal()
-    }
-
     /// Ends a turn of the engine's.
     #[pyo3(name = "end_turn")]
     fn python_end_turn(slf: &Bound<'_, Self>) -> PyResult<()> {
