@@ -124,7 +124,7 @@ impl State {
         self.coro.set(Some(coro.clone().unbind()));
     }
 
-    /// Whether nobody but the driver can know this object, so that the next branch may have it (engine.md, 4.1).
+    /// Whether nobody but the driver can know this object, so that the next branch may have it.
     ///
     /// Only of a branch that ended in its first step, whose references the caller has counted.
     #[inline]

@@ -1,7 +1,7 @@
 """Drives one split on the loop's thread: starts branches, reports what became of them to the machine, obeys it.
 
 The mirror of `rust/cano-py/src/split.rs`. All rules of starting and joining are in `SplitMachine`; this file knows
-the loop, the clock and the user's objects. What it must get right (engine.md, section 5):
+the loop, the clock and the user's objects. What it must get right (docs/design/branches-in-place.md):
 
 - a branch is started in place, from the run's own stack or from a loop callback, never from inside another branch;
 - branches that yield bare are resumed together, by a callback scheduled at the end of the turn that produced them;

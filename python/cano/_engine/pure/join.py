@@ -1,6 +1,6 @@
 """When a split is decided: counts of completed branches in, a verdict out.
 
-The mirror of ``rust/cano-engine/src/join.rs``; both files state the same table (contract, section 4). The
+The mirror of ``rust/cano-engine/src/join.rs``; both files state the same table (docs/concepts/split.md). The
 rules are turned into three bounds when the number of branches is known, so that a completion costs an
 increment and two compares:
 

@@ -1,5 +1,6 @@
 //! What the start loop has entered: a branch that is current, and a context. They are used again as long as nobody
-//! can have noticed (engine.md, 4.1): entering and leaving costs more than a branch that returns at once.
+//! can have noticed: entering and leaving costs more than a branch that returns at once
+//! (docs/design/branches-in-place.md).
 
 use pyo3::ffi;
 use pyo3::prelude::*;
