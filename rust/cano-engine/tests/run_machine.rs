@@ -110,7 +110,9 @@ fn a_run_goes_through_its_states() {
     let mut run = RunMachine::new(plan(Some(4)));
     assert_eq!(run.begin(0), Ok(Action::Task { state: 0, attempt: 1 }));
     assert_eq!(run.finished(1), Ok(Action::Split { state: 1 }));
+    assert_eq!((run.state(), run.attempt()), (Some(1), 0), "a split has no attempts");
     assert_eq!(run.joined(), Ok(Action::Task { state: 2, attempt: 1 }));
+    assert_eq!((run.state(), run.attempt()), (Some(2), 1));
     assert_eq!(run.finished(0), Ok(Action::Task { state: 0, attempt: 1 }));
     assert_eq!(run.fan_out(3), Ok(Action::Split { state: 0 }));
     assert_eq!(run.joined(), Ok(Action::Exit(3)));
@@ -125,8 +127,10 @@ fn an_initial_exit_state_ends_the_run_at_once() {
 #[test]
 fn a_retry_is_a_new_attempt_and_retries_end() {
     let mut run = run_in(RunPhase::New);
+    assert_eq!(run.state(), None);
     run.begin(0).unwrap();
     assert_eq!(run.failed(true, 0.0, 0.0), Ok(Action::BackOff { delay: 0.25, attempt: 2 }));
+    assert_eq!(run.attempt(), 2);
     assert_eq!(run.retry_due(), Ok(Action::Task { state: 0, attempt: 2 }));
     assert_eq!(run.failed(true, 0.0, 0.0), Ok(Action::Fail(Failure::Task { state: 0, attempts: 2 })));
 }
@@ -162,14 +166,14 @@ fn every_failure() {
 fn the_path_keeps_the_last_thousand() {
     let mut run = RunMachine::new(plan(None));
     run.begin(0).unwrap();
-    for _ in 0..1_500 {
+    for _ in 0..2_500 {
         run.finished(0).unwrap();
     }
     run.finished(2).unwrap();
     run.finished(3).unwrap();
     let path: Vec<u32> = run.path().collect();
     assert_eq!((path.len(), &path[PATH_LIMIT - 3..]), (PATH_LIMIT, &[0, 2, 3][..]));
-    assert_eq!(run.transitions(), 1_502);
+    assert_eq!(run.transitions(), 2_502);
 }
 
 #[test]

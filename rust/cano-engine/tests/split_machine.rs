@@ -8,7 +8,7 @@ mod common;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
-use cano_engine::{JoinRule, MachineError, SplitEvent, SplitMachine, SplitPhase, Start, Strategy, Verdict};
+use cano_engine::{JoinRule, MachineError, Progress, SplitEvent, SplitMachine, SplitPhase, Start, Strategy, Verdict};
 use common::table;
 use proptest::prelude::*;
 use proptest::strategy::Strategy as Generator;
@@ -260,6 +260,9 @@ fn check(split: &SplitMachine, model: &Model) {
     let drawn = model.branches.len() as u32;
     assert_eq!(split.phase(), model.phase);
     assert_eq!((split.ok(), split.bad(), split.live()), (ok, bad, live));
+    let pending = model.total.map(|total| total - ok - bad);
+    assert_eq!(split.progress(), Progress { succeeded: ok, failed: bad, pending, total: model.total });
+    assert_eq!(split.rule(), &model.rule);
     assert_eq!(split.retrying(), model.count(&[Branch::BackingOff, Branch::Queued]));
     assert_eq!(split.drawn(), drawn);
     assert_eq!(split.is_settled(), model.phase.is_final() && live == 0);
