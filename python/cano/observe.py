@@ -14,7 +14,7 @@
 | `branch_start` | an attempt of a branch begins | | |
 | `branch_success` | a branch ended with a result | the branch's output | |
 | `branch_failure` | a branch failed after its retries | | its last exception |
-| `branch_cancelled` | a branch was cancelled after it had started | | |
+| `branch_cancelled` | a live branch was cancelled (not one in back-off, nor one never started) | | |
 | `join` | a split is decided and its losers have ended | the `SplitResult` | what the join raises |
 | `timeout` | an attempt, a split or the run passed its limit | the limit in seconds | |
 | `cancelled` | the run is cancelled | the reason or message, or `None` | |
