@@ -1,0 +1,159 @@
+"""A split of any size leaves the event loop responsive."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from typing import Any
+
+import pytest
+
+from cano import JoinError, JoinStrategy, Retry, as_completed, fan_out, sleep
+
+# What is measured is how long the loop was kept from other work: seconds of this thread's own processor time, so that
+# whatever else the machine does is left out. So is Python's collector, which stops everybody for as long as it takes.
+pytestmark = [pytest.mark.real_time, pytest.mark.usefixtures("no_collector")]
+
+# Promised are about 10 ms; the clock of slow machines is coarse.
+ALLOWED = 0.03
+
+
+@pytest.fixture
+def no_collector():
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+class Probe:
+    """Asks the loop for its turn again and again, and notes the longest wait."""
+
+    def __init__(self) -> None:
+        self.worst = 0.0
+        self.turns = 0
+        self._task: asyncio.Task[None] | None = None
+
+    async def _run(self) -> None:
+        before = time.thread_time()
+        while True:
+            await asyncio.sleep(0)
+            now = time.thread_time()
+            self.worst = max(self.worst, now - before)
+            self.turns += 1
+            before = now
+
+    async def __aenter__(self) -> Probe:
+        self._task = asyncio.create_task(self._run())
+        await asyncio.sleep(0)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._task is not None
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+
+async def echo(item: int) -> int:
+    return item
+
+
+async def turns(item: int) -> int:
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    return item
+
+
+async def fail(item: int) -> None:
+    raise ValueError(item)
+
+
+async def hang(_: int) -> None:
+    await asyncio.get_running_loop().create_future()
+
+
+N = 30_000
+
+
+@pytest.mark.parametrize(
+    ("fn", "options"),
+    [
+        (echo, {}),
+        (turns, {}),
+        (echo, {"bulkhead": 10}),
+        (turns, {"bulkhead": 1000}),
+        (fail, {"fail_fast": False}),
+        (fail, {"fail_fast": False, "retry": Retry.fixed(1, 0)}),
+        (lambda item: sleep(0.001, item), {"inline": True}),
+    ],
+    ids=["at once", "suspending", "bulkhead", "bulkhead, suspending", "failing", "retrying", "sleeping"],
+)
+async def test_starting_and_ending_branches(engine, fn, options):
+    async with Probe() as probe:
+        try:
+            result: Any = await fan_out(fn, range(N), engine=engine, **options)
+        except JoinError as error:
+            result = error.result
+    assert result.completed_count == N
+    assert probe.turns > 10
+    assert probe.worst < ALLOWED
+
+
+async def test_cancelling_branches(engine):
+    async with Probe() as probe:
+        with pytest.raises(TimeoutError):
+            await fan_out(hang, range(N // 3), timeout=0.001, engine=engine)
+    # Cancelling is one step: a branch that ends by itself meanwhile must not slip through.
+    assert probe.worst < 5 * ALLOWED
+
+
+async def test_a_lazy_source_without_end(engine):
+    def source():
+        item = 0
+        while True:
+            yield item
+            item += 1
+
+    async def branch(item: int) -> int:
+        if item < N:
+            raise ValueError(item)
+        return item
+
+    async with Probe() as probe:
+        result = await fan_out(branch, source, strategy=JoinStrategy.Any, bulkhead=10, engine=engine)
+    assert result.outputs() == [N]
+    assert probe.worst < ALLOWED
+
+
+async def test_collecting(engine):
+    count = 0
+    async with Probe() as probe:
+        async for _ in as_completed(echo, range(N // 3), engine=engine):
+            count += 1
+    assert count == N // 3
+    assert probe.worst < ALLOWED
+
+
+async def test_sync_branches(engine):
+    async with Probe() as probe:
+        result = await fan_out(lambda item: item, range(N // 3), engine=engine)
+    assert result.completed_count == N // 3
+    assert probe.worst < 2 * ALLOWED
+
+
+async def test_splits_at_once_take_turns(engine):
+    """A large split does not make a small one wait until it is done."""
+    order: list[str] = []
+
+    async def large() -> None:
+        await fan_out(turns, range(N), engine=engine)
+        order.append("large")
+
+    async def small() -> None:
+        await asyncio.sleep(0)
+        await fan_out(turns, range(10), engine=engine)
+        order.append("small")
+
+    await asyncio.gather(large(), small())
+    assert order == ["small", "large"]
