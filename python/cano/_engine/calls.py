@@ -98,6 +98,10 @@ def _parameters(target: Any) -> tuple[list[_Parameter], bool] | None:
 
 def _refuse(name: str, wanted: str, parameters: list[_Parameter]) -> ConfigurationError:
     required = ", ".join(p[0] for p in parameters if p[1])
+    if not required:
+        return ConfigurationError(
+            f"{name} must take {wanted}; it takes {'no such argument' if parameters else 'nothing'}"
+        )
     return ConfigurationError(
         f"{name} must take {wanted}; it needs arguments for: {required}. "
         f"Give the others a default, or bind them with functools.partial."
