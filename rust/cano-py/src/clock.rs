@@ -1,5 +1,6 @@
 //! The loop's clock. A standard loop's `time()` is the monotonic clock, which Rust reads without calling Python.
 
+use std::sync::OnceLock;
 use std::time::Instant;
 
 use pyo3::intern;
@@ -38,6 +39,89 @@ impl Clock {
         match self {
             Self::Monotonic { origin, shown } => Ok(shown + origin.elapsed().as_secs_f64()),
             Self::Loop(event_loop) => event_loop.bind(py).call_method0(intern!(py, "time"))?.extract(),
+        }
+    }
+}
+
+/// Reads the processor's time-stamp counter, where it runs at a constant rate.
+///
+/// Reading the monotonic clock costs 20-60 ns, as much as the rest of a branch that returns at once; the counter costs a
+/// third of that.
+#[cfg(target_arch = "x86_64")]
+fn ticks() -> u64 {
+    // SAFETY: the instruction exists on every x86-64 processor; it reads a register.
+    unsafe { core::arch::x86_64::_rdtsc() }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn ticks() -> u64 {
+    0
+}
+
+/// An instant by both clocks, and whether the counter can be used at all.
+static ORIGIN: OnceLock<Option<(Instant, u64)>> = OnceLock::new();
+
+/// Notes the instant from which the counter's rate is measured. Called when the module is loaded.
+pub(crate) fn calibrate() {
+    ORIGIN.get_or_init(|| if has_constant_rate() { Some((Instant::now(), ticks())) } else { None });
+}
+
+#[cfg(target_arch = "x86_64")]
+fn has_constant_rate() -> bool {
+    use core::arch::x86_64::__cpuid;
+
+    // "Invariant TSC" (AMD64 Architecture Programmer's Manual 3, Fn8000_0007_EDX bit 8; Intel SDM 3, 18.17.1).
+    const POWER: u32 = 0x8000_0007;
+    __cpuid(0x8000_0000).eax >= POWER && __cpuid(POWER).edx & (1 << 8) != 0
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn has_constant_rate() -> bool {
+    false
+}
+
+/// The loop's clock for the length of a time slice: read once, then extrapolated by the counter.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stopwatch<'a> {
+    clock: &'a Clock,
+    started: f64,
+    started_ticks: u64,
+    /// 0 where the clock itself must be read each time.
+    seconds_per_tick: f64,
+}
+
+impl Clock {
+    /// Starts a stopwatch.
+    pub(crate) fn stopwatch(&self, py: Python<'_>) -> PyResult<Stopwatch<'_>> {
+        let started = self.now(py)?;
+        let started_ticks = ticks();
+        let mut seconds_per_tick = 0.0;
+        if let (Self::Monotonic { .. }, Some(Some((instant, origin)))) = (self, ORIGIN.get()) {
+            let seconds = instant.elapsed().as_secs_f64();
+            let counted = started_ticks.saturating_sub(*origin);
+            // After a millisecond the rate is known to a few parts in 100,000.
+            if seconds > 1e-3 && counted > 0 {
+                seconds_per_tick = seconds / counted as f64;
+            }
+        }
+        Ok(Stopwatch { clock: self, started, started_ticks, seconds_per_tick })
+    }
+}
+
+impl Stopwatch<'_> {
+    /// When it was started, on the loop's clock.
+    pub(crate) fn started(&self) -> f64 {
+        self.started
+    }
+
+    /// The time on the loop's clock.
+    #[inline]
+    pub(crate) fn now(&self, py: Python<'_>) -> PyResult<f64> {
+        if self.seconds_per_tick > 0.0 {
+            // Another core's counter may be behind by a few ticks: time does not run backwards for that.
+            Ok(self.started + ticks().saturating_sub(self.started_ticks) as f64 * self.seconds_per_tick)
+        } else {
+            self.clock.now(py)
         }
     }
 }

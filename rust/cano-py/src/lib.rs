@@ -39,6 +39,7 @@ mod _core {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        crate::clock::calibrate();
         crate::store::register(module.py())
     }
 }

@@ -11,6 +11,7 @@
 //!
 //! No `RefCell` is borrowed while Python code can run: not across a call, nor while a Python object is let go of.
 
+mod collector;
 mod ending;
 mod entered;
 pub(crate) mod events;

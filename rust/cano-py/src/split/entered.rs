@@ -30,6 +30,18 @@ fn references(object: &Bound<'_, PyAny>) -> isize {
     unsafe { ffi::Py_REFCNT(object.as_ptr()) }
 }
 
+/// Whether two contexts hold the same variables: as long as nobody set one, both are the very same map.
+fn has_same_variables(context: &Bound<'_, PyAny>, snapshot: &Py<PyAny>) -> bool {
+    // SAFETY: attached, both objects are alive; -1 is an error, which is cleared.
+    match unsafe { ffi::PyObject_RichCompareBool(context.as_ptr(), snapshot.as_ptr(), ffi::Py_EQ) } {
+        -1 => {
+            drop(PyErr::take(context.py()));
+            false
+        }
+        answer => answer == 1,
+    }
+}
+
 /// Whether any weak reference to a branch exists.
 fn has_weak_references(branch: &Bound<'_, Branch>) -> bool {
     let object = branch.as_ptr();
@@ -79,7 +91,7 @@ impl<'a, 'py> Entered<'a, 'py> {
             && references(branch.as_any()) == inside.branch_references
             && !has_weak_references(branch)
             && references(&inside.context) == inside.context_references
-            && inside.context.eq(&self.state.snapshot).unwrap_or(false)
+            && has_same_variables(&inside.context, &self.state.snapshot)
     }
 
     /// Leaves, and restores the task that was current before; whatever happened.

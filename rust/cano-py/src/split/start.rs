@@ -10,9 +10,11 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyList, PyRange, PyTuple};
 
+use super::collector::PausedCollector;
 use super::entered::Entered;
 use super::events::{Facts, Wants};
 use super::{Attempt, DEPTH, SLICE, SplitDriver, State, is_final, tell};
+use crate::clock::Stopwatch;
 use crate::branch::{self, Branch, Outcome, Stepped, is_fatal};
 use crate::current::copy_context;
 use crate::spec::{CallKind, CallSpec};
@@ -77,8 +79,10 @@ impl SplitDriver {
     ) -> PyResult<()> {
         let py = slf.py();
         let spec = state.spec.get();
-        let mut now = self.now_at(py)?;
+        let watch = self.clock.stopwatch(py)?;
+        let mut now = watch.started();
         let slice_end = now + SLICE;
+        let mut collector = PausedCollector::default();
         let source = state.items_left.get(py);
         // The usual case has no bookkeeping of its own: no event, no timer, no retry, no task of asyncio's.
         let simple = !state.wants.any()
@@ -110,7 +114,7 @@ impl SplitDriver {
                     if let Some((call, item)) = again {
                         self.launch(slf, state, index, &call, item.bind(py))?;
                     }
-                    now = self.now_at(py)?;
+                    now = watch.now(py)?;
                     if now >= slice_end {
                         return self.pause_pump(slf, state);
                     }
@@ -134,29 +138,30 @@ impl SplitDriver {
                     return self.source_failed(slf, state, error);
                 }
             };
+            collector.count();
             self.fresh(slf, state, index, now)?;
             match &spec.call {
                 Some(call) if simple && call.kind == CallKind::Coroutine => {
-                    now = self.start_coroutine(slf, state, entered, index, call, &item, now)?;
+                    now = self.start_coroutine(slf, state, entered, &watch, index, call, &item, now)?;
                 }
                 Some(call) if call.kind == CallKind::Thread => {
                     // What runs on a thread finds nothing entered here: no need to leave either.
                     self.launch(slf, state, index, call, &item)?;
-                    now = self.now_at(py)?;
+                    now = watch.now(py)?;
                 }
                 Some(call) => {
                     entered.leave()?;
                     self.launch(slf, state, index, call, &item)?;
-                    now = self.now_at(py)?;
+                    now = watch.now(py)?;
                 }
                 None => {
                     entered.leave()?;
                     if let Some(call) = self.examine(slf, state, index, &item)? {
                         if simple && call.kind == CallKind::Coroutine {
-                            now = self.start_coroutine(slf, state, entered, index, &call, &item, now)?;
+                            now = self.start_coroutine(slf, state, entered, &watch, index, &call, &item, now)?;
                         } else {
                             self.launch(slf, state, index, &call, &item)?;
-                            now = self.now_at(py)?;
+                            now = watch.now(py)?;
                         }
                     }
                 }
@@ -255,6 +260,7 @@ impl SplitDriver {
         slf: &Bound<'py, Self>,
         state: &State,
         entered: &mut Entered<'_, 'py>,
+        watch: &Stopwatch<'_>,
         index: u32,
         call: &CallSpec,
         item: &Bound<'py, PyAny>,
@@ -268,21 +274,21 @@ impl SplitDriver {
                 entered.leave()?;
                 let error = error.into_value(py).into_any().into_bound(py);
                 self.ended(slf, state, index, 1, began, Outcome::Error, error, None)?;
-                return self.now_at(py);
+                return watch.now(py);
             }
         };
         if !is_coroutine(&coro) {
             entered.leave()?;
             let context = copy_context(state.snapshot.bind(py))?;
             self.begin(slf, state, index, 1, &coro, &context, began)?;
-            return self.now_at(py);
+            return watch.now(py);
         }
         let branch = entered.enter()?;
         let branch_state = branch.get().state()?;
         branch_state.assign(index, 1, began, &coro);
         match branch::step(&coro, None) {
             Stepped::Returned(value) if entered.is_unshared(&branch) => {
-                let now = self.now_at(py)?;
+                let now = watch.now(py)?;
                 {
                     let mut table = state.table.borrow_mut();
                     let row = index as usize;
@@ -302,7 +308,7 @@ impl SplitDriver {
                 entered.leave()?;
                 parked?;
                 self.keep(slf, state, &branch)?;
-                self.now_at(py)
+                watch.now(py)
             }
         }
     }

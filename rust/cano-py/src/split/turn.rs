@@ -45,12 +45,13 @@ impl SplitDriver {
     /// Resumes the branches that yielded bare, in order, for at most a time slice.
     pub(crate) fn run_batch(&self, slf: &Bound<'_, Self>, batch: Vec<Py<Branch>>) -> PyResult<()> {
         let py = slf.py();
-        let slice_end = self.now_at(py)? + SLICE;
+        let watch = self.clock.stopwatch(py)?;
+        let slice_end = watch.started() + SLICE;
         let mut left = batch.into_iter();
         let mut answer = Ok(());
         for branch in left.by_ref() {
             answer = branch::resume(branch.bind(py), None);
-            if answer.is_err() || self.now_at(py)? >= slice_end {
+            if answer.is_err() || watch.now(py)? >= slice_end {
                 break;
             }
         }
