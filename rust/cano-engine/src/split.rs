@@ -247,11 +247,9 @@ impl SplitMachine {
         if phase_is_wrong || self.drawn.checked_sub(1) != Some(index) || !self.is_live(index) {
             return Err(self.refuse(SplitEvent::Withdraw, Some(index)));
         }
+        // The end of the fresh indices is past this one still, also with hedging: it was handed out.
         self.drawn = index;
         self.release(index);
-        if self.phase == SplitPhase::Open {
-            self.let_start();
-        }
         Ok(())
     }
 

@@ -191,10 +191,9 @@ class SplitMachine:
         """
         if self.phase in (NEW, ASKING) or index != self.drawn - 1 or not self.live:
             raise self._refuse("withdraw", index)
+        # The end of the fresh indices is past this one still, also with hedging: it was handed out.
         self.drawn = index
         self.live -= 1
-        if self.phase == OPEN:
-            self._let_start()
 
     def source_ended(self) -> int:
         """Take in that the source is exhausted: N is what was drawn. Returns the verdict.
