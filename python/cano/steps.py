@@ -102,6 +102,9 @@ class Task(Generic[S]):
         """Do the work and return the next state (or a `TaskResult`). May be `async`."""
         raise NotImplementedError(f"{type(self).__qualname__} must define run(self, store)")
 
+    def __repr__(self) -> str:
+        return _shown("Task", self)
+
 
 class Node(Generic[S, V, R]):
     """A task in three phases: `prep(store)`, `exec(value)`, `post(store, value)`; each may be sync or async.
@@ -139,6 +142,14 @@ class Node(Generic[S, V, R]):
     def post(self, store: Any, value: Any) -> Any:
         """Write what `exec` gave and return the next state."""
         raise NotImplementedError(f"{type(self).__qualname__} must define post(self, store, value)")
+
+    def __repr__(self) -> str:
+        return _shown("Node", self)
+
+
+def _shown(kind: str, task: Task[Any] | Node[Any, Any, Any]) -> str:
+    name = type(task).__qualname__.replace("<locals>.", "")
+    return f"<{kind} {name}>" if task.name is None else f"<{kind} {name} {task.name!r}>"
 
 
 def node_run(node: Node[Any, Any, Any], inline: bool) -> Any:

@@ -371,6 +371,9 @@ class Pause:
             return self.result
         return (yield from asyncio.sleep(self.delay, self.result).__await__())
 
+    def __repr__(self) -> str:
+        return f"<cano.sleep({self.delay:g})>"
+
     def park(self, branch: Branch, split: SplitDriver) -> None:
         """Have the branch resumed by the split's timers."""
         self._branch = branch
