@@ -391,7 +391,6 @@ impl MemoryStore {
         Ok(format!("<{name} {}>", describe_keys(&keys)?))
     }
 
-    #[expect(clippy::unused_self, reason = "Python passes it")]
     fn __reduce__(&self) -> PyResult<()> {
         Err(PyTypeError::new_err("a store cannot be pickled or copied; its snapshot() can, if its values can"))
     }
