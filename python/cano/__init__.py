@@ -5,6 +5,9 @@ Start with `Workflow`; for a split without a workflow there are `fan_out` and `a
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from ._engine import default_store_type
 from ._engine.threads import set_thread_limit
 from .cancel import CancelToken
 from .errors import (
@@ -32,8 +35,12 @@ from .observe import RunEvent
 from .policy import Retry
 from .results import RunReport, SplitResult, SplitTaskResult, StateVisit
 from .steps import Node, Task, TaskResult
-from .store import MemoryStore
 from .workflow import Workflow
+
+if TYPE_CHECKING:
+    from .store import MemoryStore
+else:
+    MemoryStore = default_store_type()
 
 __version__ = "0.1.0"
 

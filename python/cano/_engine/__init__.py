@@ -73,6 +73,20 @@ def _load(name: str) -> Engine | None:
     return engine
 
 
+def default_store_type() -> type[Any]:
+    """Return the class that users import as `MemoryStore`: the default engine's. Never raises; a bad name shows later."""
+    if os.environ.get("CANO_ENGINE") != "python":
+        try:
+            from cano._core import MemoryStore
+        except ImportError:
+            pass
+        else:
+            return MemoryStore
+    from cano.store import MemoryStore as PureStore
+
+    return PureStore
+
+
 _pause: type[Any] | None = None
 
 
