@@ -92,6 +92,8 @@ class ThreadAttempt:
             self.error = error
         self.ended = driver.now()
         driver.landed(self)
+        # The traceback of what it raised holds this frame, and this frame would hold all other branches.
+        del self, driver
 
     def release(self) -> None:
         """The split goes on without it, now: nobody waits for the thread."""

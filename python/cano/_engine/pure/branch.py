@@ -170,7 +170,9 @@ class Branch:
         self._finish(outcome, result, error)
         if outcome == ERROR and isinstance(error, (KeyboardInterrupt, SystemExit)) and split.raises_fatal():
             raise error
-        error = None  # a traceback would hold this frame, and this frame the error
+        # The traceback holds this frame, and this frame would hold the error, and by way of the split all other branches.
+        error = None
+        del self, split
 
     def _park(self, yielded: Any) -> None:
         """Wait for what the coroutine yielded: Task's rules, and two ways of our own that touch no loop."""

@@ -201,8 +201,10 @@ class SplitDriver:
                 raise error
             return result
         finally:
-            # The traceback of what is raised holds this frame: let go of everything it does not need.
+            # The traceback of what is raised holds this frame: let go of everything it does not need. That of a branch
+            # may hold this driver, and must not keep the other branches' values alive.
             error = self._fatal = self._cancelled = self._failure = None
+            self._values, self._errors = [], {}
 
     def _close(self) -> None:
         if self._closed:

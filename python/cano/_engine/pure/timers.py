@@ -18,6 +18,10 @@ Timer = list[Any]
 SLICE = 0.0015
 
 
+def _nothing() -> None:
+    """What closed timers call."""
+
+
 class Timers:
     """Timers on the loop's clock; used on the loop's thread only."""
 
@@ -54,7 +58,8 @@ class Timers:
             self._arm()
 
     def close(self) -> None:
-        """Forget all timers."""
+        """Forget all timers, and whom to call after them: who owns this would be in a cycle with it."""
+        self._after = _nothing
         self._heap.clear()
         self._dead = 0
         if self._handle is not None:
