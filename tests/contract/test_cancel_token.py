@@ -202,7 +202,7 @@ async def test_token_and_task_cancelled_together_is_a_cancellation_of_the_task(e
 async def test_in_a_task_group_a_token_is_an_error_like_any_other(engine: str) -> None:
     token = CancelToken()
     asyncio.get_running_loop().call_later(1, token.cancel)
-    with pytest.raises(ExceptionGroup) as caught:  # noqa: PT012 - the group is what is tested
+    with pytest.raises(ExceptionGroup) as caught:
         async with asyncio.TaskGroup() as group:
             group.create_task(waiting(engine).orchestrate(S.START, cancel=token))
             group.create_task(asyncio.sleep(100))

@@ -329,7 +329,7 @@ async def test_the_run_does_not_wait_for_a_thread_whose_branch_was_cancelled(eng
     observer = Observer()
     workflow = Workflow(engine=engine).register_split(S.START, [block], join()).add_exit_state(S.DONE)
     task = asyncio.create_task(workflow.add_observer(observer).orchestrate(S.START))
-    while not entered.is_set():  # noqa: ASYNC110 - set by a thread
+    while not entered.is_set():
         await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -338,7 +338,7 @@ async def test_the_run_does_not_wait_for_a_thread_whose_branch_was_cancelled(eng
     assert observer.one("branch_cancelled").branch == 0
     events = len(observer.events)
     release.set()
-    while outstanding():  # noqa: ASYNC110 - a thread ends
+    while outstanding():
         await asyncio.sleep(0)
     assert len(observer.events) == events  # its result is dropped
 
@@ -353,7 +353,7 @@ async def test_a_sync_state_on_a_thread_does_not_hold_the_cancellation(engine: s
 
     workflow = Workflow(engine=engine).register(S.START, block).add_exit_state(S.DONE)
     task = asyncio.create_task(workflow.orchestrate(S.START))
-    while not entered.is_set():  # noqa: ASYNC110 - set by a thread
+    while not entered.is_set():
         await asyncio.sleep(0)
     task.cancel("now")
     with pytest.raises(asyncio.CancelledError, match="now"):
@@ -412,7 +412,7 @@ async def use_wait_for() -> str:
 
 
 async def use_task_group() -> str:
-    with pytest.raises(ExceptionGroup):  # noqa: PT012 - the block is what is tested
+    with pytest.raises(ExceptionGroup):
         async with asyncio.TaskGroup() as group:
             group.create_task(never())
             group.create_task(sleeper(1)())

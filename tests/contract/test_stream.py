@@ -55,9 +55,9 @@ async def test_the_last_event_is_workflow_end_and_then_the_error_is_raised(engin
         (Workflow(engine=engine).register_split(S.START, [bad, never], join()), JoinError),
     ):
         events: list[RunEvent] = []
-        with pytest.raises(kind) as caught:  # noqa: PT012 - the loop is what is tested
+        with pytest.raises(kind) as caught:
             async for event in workflow.add_exit_state(S.DONE).stream(S.START):
-                events.append(event)  # noqa: PERF401 - those that came before the error count too
+                events.append(event)
         assert events[-1].kind == "workflow_end"
         assert events[-1].error is caught.value
 
@@ -139,7 +139,7 @@ async def test_break_without_aclosing_cancels_it_soon(engine: str) -> None:
 async def test_an_error_in_the_consumers_loop_cancels_it_too(engine: str) -> None:
     observer = Observer()
     workflow = Workflow(engine=engine).register(S.START, never).add_exit_state(S.DONE).add_observer(observer)
-    with pytest.raises(Boom):  # noqa: PT012 - the loop is what is tested
+    with pytest.raises(Boom):
         async with aclosing(workflow.stream(S.START)) as events:
             async for _ in events:
                 raise Boom

@@ -48,7 +48,7 @@ def test_a_signal_interrupts_the_waiting_for_an_update() -> None:
     store["k"] = 1
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
-        with update_running(store, "k"), pytest.raises(KeyboardInterrupt):  # noqa: PT012 - it may come before put()
+        with update_running(store, "k"), pytest.raises(KeyboardInterrupt):
             signal.setitimer(signal.ITIMER_REAL, 0.05)
             store.put("k", 100)
     finally:

@@ -152,7 +152,6 @@ impl State {
         self.event_loop.bind(py)
     }
 
-
     /// Whether a cancellation was asked for and has not been delivered; it is then taken off.
     #[inline]
     pub(crate) fn take_must_cancel(&self) -> bool {
@@ -185,12 +184,10 @@ pub(crate) fn step<'py>(coro: &Bound<'py, PyAny>, error: Option<PyErr>) -> Stepp
     };
     match coro.call_method1(intern!(py, "throw"), (error.into_value(py),)) {
         Ok(yielded) => Stepped::Yielded(yielded),
-        Err(stop) if stop.is_instance_of::<PyStopIteration>(py) => {
-            match stop.value(py).getattr(intern!(py, "value")) {
-                Ok(value) => Stepped::Returned(value),
-                Err(error) => Stepped::Raised(error),
-            }
-        }
+        Err(stop) if stop.is_instance_of::<PyStopIteration>(py) => match stop.value(py).getattr(intern!(py, "value")) {
+            Ok(value) => Stepped::Returned(value),
+            Err(error) => Stepped::Raised(error),
+        },
         Err(raised) => Stepped::Raised(raised),
     }
 }
@@ -324,9 +321,7 @@ pub(crate) fn traverse(state: &State, visit: &PyVisit<'_>) -> Result<(), PyTrave
 
 pub(crate) fn clear(state: &State) {
     state.driver.set(None);
-    for slot in
-        [&state.coro, &state.context, &state.waiter, &state.cancel_message, &state.payload, &state.callbacks]
-    {
+    for slot in [&state.coro, &state.context, &state.waiter, &state.cancel_message, &state.payload, &state.callbacks] {
         slot.set(None);
     }
 }

@@ -45,7 +45,11 @@ impl<T> Confined<T> {
     #[inline]
     pub(crate) fn get(&self) -> PyResult<&T> {
         let here = here();
-        if self.owner.load(Ordering::Relaxed) == here || self.claim(here) { Ok(&self.value) } else { Err(foreign_thread()) }
+        if self.owner.load(Ordering::Relaxed) == here || self.claim(here) {
+            Ok(&self.value)
+        } else {
+            Err(foreign_thread())
+        }
     }
 
     #[cold]

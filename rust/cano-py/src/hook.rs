@@ -78,9 +78,7 @@ impl Hook {
         };
         let driver = driver.bind(py);
         guarded(driver, || match &self.what {
-            What::Pump => {
-                driver.get().pump_is_due()
-            }
+            What::Pump => driver.get().pump_is_due(),
             What::Timers => driver.get().fire_timers(driver),
             What::Drain => driver.get().drain(driver),
             What::Fed => driver.get().fed(driver),
@@ -136,7 +134,6 @@ pub(crate) fn guarded(driver: &Bound<'_, SplitDriver>, work: impl FnOnce() -> Py
     };
     answer.and(ended)
 }
-
 
 /// Does what a coroutine's step does; a panic becomes `InternalError`.
 pub(crate) fn caught<T>(py: Python<'_>, work: impl FnOnce() -> PyResult<T>) -> PyResult<T> {

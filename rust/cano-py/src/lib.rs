@@ -25,9 +25,9 @@ mod _core {
     use pyo3::prelude::*;
 
     #[pymodule_export]
-    use crate::build_info::build_info;
-    #[pymodule_export]
     use crate::branch::Branch;
+    #[pymodule_export]
+    use crate::build_info::build_info;
     #[pymodule_export]
     use crate::pause::Pause;
     #[pymodule_export]

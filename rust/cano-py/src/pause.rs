@@ -2,8 +2,8 @@
 
 use std::cell::Cell;
 
-use pyo3::exceptions::asyncio::CancelledError;
 use pyo3::exceptions::PyStopIteration;
+use pyo3::exceptions::asyncio::CancelledError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;

@@ -512,11 +512,9 @@ impl SplitRun {
                 if let Some(error) = error {
                     return Err(error);
                 }
-                let scope =
-                    py.import(intern!(py, "cano._engine.scope"))?.getattr(intern!(py, "Scope"))?.call0()?;
+                let scope = py.import(intern!(py, "cano._engine.scope"))?.getattr(intern!(py, "Scope"))?.call0()?;
                 let outbox = self.outbox.as_ref().map(|outbox| outbox.clone_ref(py));
-                let driver =
-                    Bound::new(py, SplitDriver::new(py, self.spec.clone_ref(py), py.None(), &scope, outbox)?)?;
+                let driver = Bound::new(py, SplitDriver::new(py, self.spec.clone_ref(py), py.None(), &scope, outbox)?)?;
                 self.driver.set(Some(driver.clone().unbind()));
                 driver
             }

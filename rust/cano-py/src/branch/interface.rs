@@ -1,7 +1,7 @@
 //! The interface of a Task, for whatever runs inside a branch and looks at `current_task()`.
 
-use pyo3::exceptions::asyncio::InvalidStateError;
 use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::asyncio::InvalidStateError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -25,11 +25,7 @@ pub(super) fn cancel_future(future: &Bound<'_, PyAny>, message: Option<&Bound<'_
 }
 
 /// Task's algorithm: cancel what it waits for, or have the next step raise.
-pub(super) fn cancel(
-    branch: &Bound<'_, Branch>,
-    state: &State,
-    message: Option<&Bound<'_, PyAny>>,
-) -> PyResult<bool> {
+pub(super) fn cancel(branch: &Bound<'_, Branch>, state: &State, message: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
     let py = branch.py();
     if state.is_done() {
         return Ok(false);

@@ -90,9 +90,8 @@ fn add_done_callback(
 ) -> PyResult<()> {
     static KEYWORDS: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
     let py = future.py();
-    let keywords = KEYWORDS
-        .get_or_try_init(py, || PyTuple::new(py, [intern!(py, "context")]).map(Bound::unbind))?
-        .bind(py);
+    let keywords =
+        KEYWORDS.get_or_try_init(py, || PyTuple::new(py, [intern!(py, "context")]).map(Bound::unbind))?.bind(py);
     let arguments = [future.as_ptr(), callback.as_ptr(), context.as_ptr()];
     // SAFETY: attached; `arguments` holds two positional arguments and one for each name in `keywords`, all borrowed
     // for the call; the answer is a new reference or null with an error set.

@@ -1,8 +1,8 @@
 //! One attempt of a state's task: starting it, and what came of it.
 
 use cano_engine::{Action, RunMachine, StateId};
-use pyo3::exceptions::asyncio::CancelledError;
 use pyo3::exceptions::PyException;
+use pyo3::exceptions::asyncio::CancelledError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -25,12 +25,7 @@ fn missing(py: Python<'_>) -> PyErr {
 }
 
 /// Starts an attempt of a state's task.
-pub(super) fn start<'py>(
-    slf: &Bound<'py, Run>,
-    state: &State,
-    index: StateId,
-    attempt: u32,
-) -> PyResult<Went<'py>> {
+pub(super) fn start<'py>(slf: &Bound<'py, Run>, state: &State, index: StateId, attempt: u32) -> PyResult<Went<'py>> {
     let py = slf.py();
     let task = task_of(state, index).ok_or_else(|| missing(py))?;
     state.tries.set(attempt);
@@ -66,7 +61,11 @@ pub(super) fn start<'py>(
 
 /// What to step of something that is awaited: a coroutine itself, else what its `__await__` gives.
 fn awaited<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    if crate::split::is_coroutine(value) { Ok(value.clone()) } else { value.call_method0(intern!(value.py(), "__await__")) }
+    if crate::split::is_coroutine(value) {
+        Ok(value.clone())
+    } else {
+        value.call_method0(intern!(value.py(), "__await__"))
+    }
 }
 
 /// Calls the task: a coroutine, a value, or the future of a worker thread.
@@ -162,9 +161,8 @@ fn is_task_result(value: &Bound<'_, PyAny>) -> PyResult<bool> {
 }
 
 fn dynamic_split(py: Python<'_>, task: &TaskSpec, result: &Bound<'_, PyAny>) -> PyResult<Py<SplitSpec>> {
-    let plan = py
-        .import(intern!(py, "cano._engine.dynamic"))?
-        .call_method1(intern!(py, "split_of"), (result, &task.plan))?;
+    let plan =
+        py.import(intern!(py, "cano._engine.dynamic"))?.call_method1(intern!(py, "split_of"), (result, &task.plan))?;
     Py::new(py, SplitSpec::read(&plan)?)
 }
 
@@ -283,13 +281,7 @@ pub(super) fn raised(py: Python<'_>, state: &State, error: PyErr) -> PyResult<Ac
     Err(PyErr::from_value(failure))
 }
 
-fn attempt_timed_out(
-    py: Python<'_>,
-    state: &State,
-    index: StateId,
-    task: &TaskSpec,
-    cause: PyErr,
-) -> PyResult<PyErr> {
+fn attempt_timed_out(py: Python<'_>, state: &State, index: StateId, task: &TaskSpec, cause: PyErr) -> PyResult<PyErr> {
     let limit = task.attempt_timeout.unwrap_or(0.0);
     let attempt = state.tries.get();
     let value = Some(limit.into_pyobject(py)?.into_any());

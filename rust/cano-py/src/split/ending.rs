@@ -178,8 +178,7 @@ impl SplitDriver {
             }
             self.record(py, state, index, attempt, now - started, None, Some(&payload))?;
             if state.wants.has(Wants::BRANCH_FAILURE) {
-                let place =
-                    Facts { branch: Some(index), attempt: Some(attempt), value: None, error: Some(&payload) };
+                let place = Facts { branch: Some(index), attempt: Some(attempt), value: None, error: Some(&payload) };
                 self.emit(py, state, Wants::BRANCH_FAILURE, place)?;
             }
             let newest = state.machine.borrow().drawn() == index + 1;

@@ -116,4 +116,3 @@ impl SplitDriver {
         state.scope.bind(py).call_method(intern!(py, "emit"), (Wants::name(kind),), Some(&keywords)).map(drop)
     }
 }
-

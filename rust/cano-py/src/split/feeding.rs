@@ -17,9 +17,7 @@ impl SplitDriver {
             return Ok(None);
         }
         match &state.outbox {
-            Some(outbox) if may_start => {
-                outbox.bind(py).call_method0(intern!(py, "room"))?.is_truthy().map(Some)
-            }
+            Some(outbox) if may_start => outbox.bind(py).call_method0(intern!(py, "room"))?.is_truthy().map(Some),
             _ => Ok(Some(may_start)),
         }
     }

@@ -1,8 +1,8 @@
 //! The life of a split: opening, being awaited, finishing.
 
 use cano_engine::{SplitMachine, SplitPhase};
-use pyo3::exceptions::asyncio::CancelledError;
 use pyo3::exceptions::PyException;
+use pyo3::exceptions::asyncio::CancelledError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBool;
@@ -87,8 +87,7 @@ impl SplitDriver {
             Err(error) => return Err(error),
         };
         let count = total.map(|total: u64| u32::try_from(total).unwrap_or(u32::MAX - 1));
-        *state.machine.borrow_mut() =
-            SplitMachine::new(spec.rule, count, spec.bulkhead, spec.hedge_delay.is_some());
+        *state.machine.borrow_mut() = SplitMachine::new(spec.rule, count, spec.bulkhead, spec.hedge_delay.is_some());
         if state.wants.has(Wants::SPLIT_START) {
             let value = match total {
                 Some(total) => total.into_pyobject(py)?.into_any(),
@@ -122,11 +121,7 @@ impl SplitDriver {
     }
 
     /// Opens the source: its length, if it has one, and what only `feed` can draw from.
-    fn open_source<'py>(
-        &self,
-        py: Python<'py>,
-        state: &State,
-    ) -> PyResult<(Option<u64>, Option<Bound<'py, PyAny>>)> {
+    fn open_source<'py>(&self, py: Python<'py>, state: &State) -> PyResult<(Option<u64>, Option<Bound<'py, PyAny>>)> {
         let plan = state.spec.get().plan.bind(py);
         let over = plan.getattr(intern!(py, "over"))?;
         // Sequences need none of the examination in `_engine/feed.py`.
@@ -135,8 +130,9 @@ impl SplitDriver {
             state.plain_source.set(true);
             return Ok((Some(length), None));
         }
-        let source =
-            py.import(intern!(py, "cano._engine.feed"))?.call_method1(intern!(py, "open_source"), (plan, &state.store))?;
+        let source = py
+            .import(intern!(py, "cano._engine.feed"))?
+            .call_method1(intern!(py, "open_source"), (plan, &state.store))?;
         let pending = source.getattr(intern!(py, "pending"))?;
         if !pending.is_none() {
             return Ok((None, Some(pending)));

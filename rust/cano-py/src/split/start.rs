@@ -14,8 +14,8 @@ use super::collector::PausedCollector;
 use super::entered::Entered;
 use super::events::{Facts, Wants};
 use super::{Attempt, DEPTH, SLICE, SplitDriver, State, is_final, tell};
-use crate::clock::Stopwatch;
 use crate::branch::{self, Branch, Outcome, Stepped, is_fatal};
+use crate::clock::Stopwatch;
 use crate::current::copy_context;
 use crate::spec::{CallKind, CallSpec};
 use crate::timers::Due;
@@ -33,10 +33,8 @@ pub(super) fn is_plain_iterator(iterator: &Bound<'_, PyAny>) -> bool {
     static TYPES: PyOnceLock<Vec<usize>> = PyOnceLock::new();
     let py = iterator.py();
     let types = TYPES.get_or_init(py, || {
-        let samples: [PyResult<Bound<'_, PyAny>>; 2] = [
-            PyList::empty(py).try_iter().map(Bound::into_any),
-            PyTuple::empty(py).try_iter().map(Bound::into_any),
-        ];
+        let samples: [PyResult<Bound<'_, PyAny>>; 2] =
+            [PyList::empty(py).try_iter().map(Bound::into_any), PyTuple::empty(py).try_iter().map(Bound::into_any)];
         samples.iter().flatten().map(|sample| sample.get_type().as_ptr() as usize).collect()
     });
     types.contains(&(iterator.get_type().as_ptr() as usize))
@@ -71,12 +69,7 @@ impl SplitDriver {
         started.and(left).and(submitted)
     }
 
-    fn start_loop<'py>(
-        &self,
-        slf: &Bound<'py, Self>,
-        state: &State,
-        entered: &mut Entered<'_, 'py>,
-    ) -> PyResult<()> {
+    fn start_loop<'py>(&self, slf: &Bound<'py, Self>, state: &State, entered: &mut Entered<'_, 'py>) -> PyResult<()> {
         let py = slf.py();
         let spec = state.spec.get();
         let watch = self.clock.stopwatch(py)?;
@@ -353,8 +346,7 @@ impl SplitDriver {
         let spec = state.spec.get();
         let attempt = state.table.borrow().attempts.get(&index).copied().unwrap_or(1);
         if spec.retries() {
-            let replaced =
-                state.again.borrow_mut().insert(index, (call.clone_ref(py), item.clone().unbind()));
+            let replaced = state.again.borrow_mut().insert(index, (call.clone_ref(py), item.clone().unbind()));
             drop(replaced);
         }
         if state.wants.has(Wants::BRANCH_START) {
@@ -446,8 +438,7 @@ impl SplitDriver {
         let coro = if is_coroutine(awaitable) {
             awaitable.clone()
         } else {
-            py.import(intern!(py, "cano._engine.attempts"))?
-                .call_method1(intern!(py, "as_coroutine"), (awaitable,))?
+            py.import(intern!(py, "cano._engine.attempts"))?.call_method1(intern!(py, "as_coroutine"), (awaitable,))?
         };
         if state.real_tasks {
             let task = py

@@ -78,8 +78,7 @@ impl SplitDriver {
             handle.bind(py).call_method0(intern!(py, "cancel"))?;
         }
         if let Some(when) = earliest {
-            let handle =
-                self.event_loop.bind(py).call_method1(intern!(py, "call_at"), (when, Hook::timers(slf)?))?;
+            let handle = self.event_loop.bind(py).call_method1(intern!(py, "call_at"), (when, Hook::timers(slf)?))?;
             state.timers.borrow_mut().armed = Some((when, handle.unbind()));
         }
         Ok(())
@@ -122,9 +121,7 @@ impl SplitDriver {
             Due::Retry(_) if decided => Ok(()),
             Due::Retry(index) => tell(py, state, |machine| machine.retry_due(index)),
             Due::Attempt(branch) => branch::expire(branch.bind(py)),
-            Due::OtherAttempt(attempt) => {
-                attempt.bind(py).call_method1(intern!(py, "expire"), (py.None(),)).map(drop)
-            }
+            Due::OtherAttempt(attempt) => attempt.bind(py).call_method1(intern!(py, "expire"), (py.None(),)).map(drop),
             Due::Pause(branch) => crate::pause::wake(branch.bind(py)),
             Due::StillRunning => self.still_running(slf, state),
         }
