@@ -223,12 +223,12 @@ def test_notes_and_tracebacks_show() -> None:
 # --- pickling what cannot be pickled ---
 
 
-class NeedsKeyword(Exception):
+class NeedsKeyword(Exception):  # noqa: N818 - the commonest exception that pickles and does not come back
     def __init__(self, *, why: str) -> None:
         super().__init__(why)
 
 
-class Hostile(Exception):
+class Hostile(Exception):  # noqa: N818
     def __reduce__(self) -> str:
         raise OSError("no way out")
 

@@ -259,7 +259,7 @@ async def test_no_exception_is_left_unretrieved(engine):
     """asyncio reports through the loop's handler what nobody looked at."""
     reports: list[Any] = []
     loop = asyncio.get_running_loop()
-    handler: Callable[..., Any] = lambda loop, context: reports.append(context)
+    handler: Callable[..., Any] = lambda loop, context: reports.append(context)  # noqa: E731
     loop.set_exception_handler(handler)
 
     async def branch(item: int) -> None:

@@ -131,7 +131,7 @@ async def test_an_item_is_drawn_when_its_branch_may_start(engine, kind):
 @pytest.mark.parametrize("made", [True, False], ids=["function", "generator"])
 async def test_a_generator_is_closed_when_the_split_ends(engine, kind, made):
     log = Log()
-    make = lambda: getattr(log, kind)(100)
+    make = lambda: getattr(log, kind)(100)  # noqa: E731
     source = make if made else make()
     result = await fan_out(echo, source, strategy=JoinStrategy.Any, bulkhead=2, engine=engine)
     assert log == ["draw 0", "draw 1", "source closed"]

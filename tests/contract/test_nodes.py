@@ -143,7 +143,7 @@ async def test_a_failure_in_any_phase_repeats_the_whole_cycle(engine: str, phase
 async def test_a_node_without_a_retry_left_fails_like_any_task(engine: str) -> None:
     class Bad(Phases):
         name = "bad node"
-        config = {"retry": Retry.fixed(1, 0)}
+        config = {"retry": Retry.fixed(1, 0)}  # noqa: RUF012
 
         def exec(self, value: int) -> int:
             raise Boom

@@ -71,7 +71,7 @@ async def test_a_report_colours_the_path_taken(engine: str) -> None:
     assert TAKEN in mermaid
     assert TAKEN not in workflow.to_mermaid()
     dot = workflow.to_dot(report)
-    assert f's4 [label="S.FAILED", shape=box, style=rounded, peripheries=2];' in dot
+    assert f's4 [label="S.FAILED", shape=box, style=rounded, peripheries=2];' in dot  # noqa: F541
     assert f's2 -> s3 [style=dotted, color="{TAKEN}", penwidth=2];' in dot
 
 

@@ -270,7 +270,7 @@ async def test_config_is_a_mapping_of_registers_options_which_register_overrides
     tries: list[int] = []
 
     class Flaky(Task[S]):
-        config = {"retry": Retry.fixed(2, 0), "name": "flaky", "next": [S.DONE]}
+        config = {"retry": Retry.fixed(2, 0), "name": "flaky", "next": [S.DONE]}  # noqa: RUF012
 
         def run(self, store: Any) -> S:
             tries.append(1)

@@ -107,7 +107,7 @@ def test_an_annotation_that_means_nothing_here_declares_nothing(engine: str) -> 
     def words() -> Literal["a word"]:
         return "a word"
 
-    def missing() -> Nowhere:  # type: ignore[name-defined]
+    def missing() -> Nowhere:  # type: ignore[name-defined]  # noqa: F821
         raise AssertionError
 
     assert edges(engine, missing) == []
@@ -125,7 +125,7 @@ async def test_declared_transitions_are_enforced(engine: str, how: str) -> None:
 
     class Configured(Task[S]):
         name = "lie"
-        config = {"next": [S.DONE]}
+        config = {"next": [S.DONE]}  # noqa: RUF012
 
         async def run(self, store: Any) -> S:
             return S.FAILED
@@ -210,7 +210,7 @@ def test_a_split_declares_its_join_state(engine: str) -> None:
 async def test_an_enum_with_aliases_and_an_empty_one(engine: str) -> None:
     class Alias(enum.Enum):
         ONE = 1
-        FIRST = 1
+        FIRST = 1  # noqa: PIE796 - that is the point
         END = 2
 
     class Empty(enum.Enum):

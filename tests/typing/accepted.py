@@ -72,7 +72,7 @@ class Processor:
 
 class Loading(Task[S]):
     name = "loading"
-    config = {"retry": Retry.fixed(2, 0.1)}
+    config = {"retry": Retry.fixed(2, 0.1)}  # noqa: RUF012 - as users write it
 
     async def run(self, store: MemoryStore) -> S:
         return S.DONE
