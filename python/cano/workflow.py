@@ -195,7 +195,7 @@ class Workflow(Generic[S]):
         return self._add_split(
             state,
             split_over_tasks(
-                _branches(tasks),
+                tasks,
                 _join(join),
                 name=options.name,
                 retry=options.retry,
@@ -570,12 +570,6 @@ def _join(join: Any) -> JoinConfig[Any]:
             f"try JoinConfig(JoinStrategy.All, next_state)"
         )
     return join
-
-
-def _branches(tasks: Any) -> Any:
-    if isinstance(tasks, (str, bytes)):
-        raise ConfigurationError(f"a split needs its tasks, but {type(tasks).__qualname__} came")
-    return tasks
 
 
 def _declared(declared: Any, task: Any) -> tuple[tuple[Any, ...] | None, bool]:

@@ -41,6 +41,11 @@ def split_over_tasks(
     inline: bool,
 ) -> SplitPlan:
     """Return the plan of a split whose branches are tasks; a list of them is checked and copied here."""
+    if isinstance(tasks, (str, bytes)):
+        raise ConfigurationError(
+            f"branches come from an iterable of tasks, an async one, or a function that returns one, "
+            f"but {type(tasks).__qualname__} came"
+        )
     over_call = examine_source(tasks)
     if over_call is None and isinstance(tasks, (list, tuple, set, frozenset)):
         tasks = tuple(tasks)

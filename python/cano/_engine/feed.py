@@ -6,6 +6,7 @@ may start. A synchronous source is drawn by the engine itself; an asynchronous o
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from types import GeneratorType
 from typing import Any, Protocol
@@ -141,8 +142,22 @@ async def feed(split: Fed, pending: Any) -> None:
     finally:
         aclose = getattr(iterator, "aclose", None)
         if aclose is not None:
+            await _arrived()
             # Otherwise the event loop's async-generator hook would close it later, in a task of its own.
             await aclose()
+
+
+async def _arrived() -> None:
+    """Let a cancellation that is on its way arrive here, where it harms nobody.
+
+    An item whose branch decides the split at once has this very task cancelled; the next thing that is awaited would be
+    the source's own clean-up.
+    """
+    if getattr(asyncio.current_task(), "_must_cancel", False):
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            pass
 
 
 async def _start(split: Fed, item: Any) -> bool:
