@@ -292,4 +292,5 @@ def sleep(seconds: Seconds, result: Any = None) -> Awaitable[Any]:
 
 def _sleep(seconds: Seconds, result: Any) -> Awaitable[Any]:
     delay = seconds if type(seconds) is float and seconds >= 0.0 else _checks.seconds(seconds, "seconds", zero=True)
-    return pause(delay, result)
+    slept: Awaitable[Any] = pause(delay, result)
+    return slept

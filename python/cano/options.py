@@ -48,9 +48,7 @@ class Options:
                 f"retry must be a Retry, but {type(retry).__qualname__} came; try Retry.exponential(3)"
             )
         self.retry: Retry = retry
-        self.attempt_timeout: float | None = _checks.optional_seconds(
-            given.get("attempt_timeout"), "attempt_timeout"
-        )
+        self.attempt_timeout: float | None = _checks.optional_seconds(given.get("attempt_timeout"), "attempt_timeout")
         inline = given.get("inline")
         self.inline: bool = False if inline is None else _checks.boolean(inline, "inline")
         self.name: str | None = optional_text(given.get("name"), "name")
@@ -89,7 +87,7 @@ def declared_by_annotation(task: Any) -> tuple[tuple[Any, ...] | None, bool]:
     Returns:
         The states, or `None` when the annotation declares none; and whether a whole enum was named.
     """
-    target = task
+    target: Any = task
     if task is None:
         return None, False
     for name in ("run", "post"):
@@ -108,7 +106,7 @@ def declared_by_annotation(task: Any) -> tuple[tuple[Any, ...] | None, bool]:
 
         try:
             annotation = typing.get_type_hints(function).get("return")
-        except Exception:  # a name that exists only for type checkers: then nothing is declared
+        except Exception:  # noqa: BLE001 - a name that exists only for type checkers: then nothing is declared
             return None, False
     return _states_of(annotation)
 

@@ -23,15 +23,19 @@ class Recorder(Generic[S]):
         self._elapsed = 0.0
 
     def on_state_enter(self, event: RunEvent) -> None:
+        """Add a state to the path."""
         self._path.append(event.state)
 
     def on_state_exit(self, event: RunEvent) -> None:
+        """Add a visit, with its duration and attempts."""
         self._visits.append(StateVisit(event.state, event.value, event.attempt or 0))
 
     def on_join(self, event: RunEvent) -> None:
+        """Add what a split came to."""
         self._splits.append(event.value)
 
     def on_workflow_end(self, event: RunEvent) -> None:
+        """Note how long the run took."""
         self._elapsed = event.at
 
     def report(self, state: S) -> RunReport[S]:

@@ -41,9 +41,7 @@ class TaskResult(Generic[S]):
     join: JoinConfig[S] | None
 
     def __init__(self) -> None:
-        raise ConfigurationError(
-            "TaskResult is made with TaskResult.Single(state) or TaskResult.Split(tasks, join)"
-        )
+        raise ConfigurationError("TaskResult is made with TaskResult.Single(state) or TaskResult.Split(tasks, join)")
 
     # Static, with a type of its own: of a class method on the bare class, checkers do not know what S is.
     @staticmethod

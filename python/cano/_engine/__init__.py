@@ -33,7 +33,8 @@ def resolve(name: str | None) -> Engine:
         if name not in NAMES:
             raise ConfigurationError(f'CANO_ENGINE must be "native" or "python", but {name!r} came')
     elif name not in NAMES:
-        shown = repr(name) if isinstance(name, str) else type(name).__name__
+        came: object = name  # whatever the annotation says
+        shown = repr(came) if isinstance(came, str) else type(came).__name__
         raise ConfigurationError(f'engine must be "native", "python" or None, but {shown} came')
     return _require(name)
 

@@ -22,19 +22,20 @@ if TYPE_CHECKING:
 
 _current_tasks: dict[Any, Any] | None = getattr(_tasks, "_current_tasks", None)
 
-if hasattr(_tasks, "_swap_current_task"):  # 3.12+
-    swap_current_task: Callable[[Any, Any], Any] = _tasks._swap_current_task
-else:
 
-    def swap_current_task(loop: Any, task: Any) -> Any:
-        """Make `task` the loop's current task and return the one before it."""
-        assert _current_tasks is not None
-        previous = _current_tasks.get(loop)
-        if task is None:
-            _current_tasks.pop(loop, None)
-        else:
-            _current_tasks[loop] = task
-        return previous
+def _swap_current_task(loop: Any, task: Any) -> Any:
+    """Make `task` the loop's current task and return the one before it."""
+    assert _current_tasks is not None
+    previous = _current_tasks.get(loop)
+    if task is None:
+        _current_tasks.pop(loop, None)
+    else:
+        _current_tasks[loop] = task
+    return previous
+
+
+# asyncio has its own from 3.12 on.
+swap_current_task: Callable[[Any, Any], Any] = getattr(_tasks, "_swap_current_task", _swap_current_task)
 
 
 class Branch:
@@ -149,6 +150,7 @@ class Branch:
         coro = self._coro
         outcome: int | None = None
         result: Any = None
+        yielded: Any = None
         try:
             yielded = coro.send(None) if error is None else coro.throw(error)
         except StopIteration as stop:
@@ -288,9 +290,7 @@ class Branch:
             raise self._exception
         return self._exception
 
-    def add_done_callback(
-        self, callback: Callable[..., Any], *, context: contextvars.Context | None = None
-    ) -> None:
+    def add_done_callback(self, callback: Callable[..., Any], *, context: contextvars.Context | None = None) -> None:
         """Have the loop call `callback(branch)` once the attempt has ended."""
         if context is None:
             context = contextvars.copy_context()
@@ -368,7 +368,8 @@ class Pause:
         if self.delay <= 0:
             yield None
             return self.result
-        if type(_tasks.current_task()) is Branch:
+        current: Any = _tasks.current_task()
+        if type(current) is Branch:
             yield self
             return self.result
         return (yield from asyncio.sleep(self.delay, self.result).__await__())
@@ -406,9 +407,6 @@ class Pause:
     def done(self) -> bool:
         """Whether the pause is over (asked by libraries that look at what a task waits for)."""
         return self._branch is None
-
-    def __repr__(self) -> str:
-        return f"<cano.sleep({self.delay:g})>"
 
 
 def _loop_of(future: Any) -> Any:

@@ -31,7 +31,7 @@ from cano._engine.threads import discard, pool
 from cano.results import ListColumns, SplitResult
 
 from .branch import Branch
-from .join import ASK, PROCEED
+from .join import ASK
 from .rules import join_rule, retry_policy
 from .split import FAILED, PROCEEDED, STOPPED, SplitMachine
 from .timers import SLICE, Timer, Timers
@@ -251,11 +251,10 @@ class SplitDriver:
         machine = self._machine
         # While the start loop waits for its next slice nobody else starts anything, or slices would add up in a turn.
         if not self._pump_scheduled and machine.may_start():
-            if self._feeder is not None:
-                room = self._room
-                if room is not None and not room.done() and machine.drawn != machine.total:
-                    room.set_result(None)
             self._pump()
+            room = self._room
+            if room is not None and not room.done() and self._has_room():
+                room.set_result(None)
         if self.batch:
             batch, self.batch = self.batch, []
             self.loop.call_soon(self._run_batch, batch)
@@ -484,11 +483,20 @@ class SplitDriver:
         """Wait until a fresh branch may start; false when the split is decided."""
         machine = self._machine
         while not machine.is_decided():
-            if machine.may_start() and (self._outbox is None or self._outbox.room()):
+            if self._has_room():
                 return True
             self._room = self.loop.create_future()
             await self._room
         return False
+
+    def _has_room(self) -> bool:
+        """Whether a fresh branch may start: retries that are due go first."""
+        machine = self._machine
+        return (
+            machine.may_start()
+            and not machine.has_retries_due()
+            and (self._outbox is None or self._outbox.room())
+        )
 
     def offer(self, item: Any) -> bool:
         """Start a branch on an item drawn by `feed`; false when nothing may start now."""

@@ -22,7 +22,7 @@ from cano.errors import ConfigurationError
 from cano.steps import TaskResult
 
 from .branch import Pause
-from .driver import SLICE, SplitDriver
+from .driver import SplitDriver
 from .machine import (
     BACK_OFF,
     EXIT,
@@ -38,6 +38,7 @@ from .machine import (
 from .machine import Plan as MachinePlan
 from .policy import NO_RETRY
 from .rules import retry_policy
+from .timers import SLICE
 
 if TYPE_CHECKING:
     from cano.cancel import CancelToken
@@ -268,9 +269,7 @@ class RunDriver:
 
     def _leave(self, state: Any, error: BaseException | None) -> None:
         if "state_exit" in self._wants:
-            self._emit(
-                "state_exit", state=state, attempt=self._tries, value=self._now() - self._entered, error=error
-            )
+            self._emit("state_exit", state=state, attempt=self._tries, value=self._now() - self._entered, error=error)
 
     def _failed(self) -> BaseException:
         """The machine refuses to go on: say why."""
@@ -296,9 +295,7 @@ class RunDriver:
     async def _split(self, index: int, split: SplitPlan) -> int:
         machine = self._machine
         state = self._plan.states[index].state
-        scope = Scope(
-            state, self.path, self._dispatcher, self._now, self._began, introspect=self._plan.introspect
-        )
+        scope = Scope(state, self.path, self._dispatcher, self._now, self._began, introspect=self._plan.introspect)
         self._tries = 1
         try:
             await SplitDriver(split, self._store, scope).run()
@@ -356,7 +353,7 @@ class RunDriver:
             raise refused
         if "task_success" in wants:
             self._emit("task_success", state=state, task=task.name, attempt=attempt, value=value)
-        if split is not None and following is not None:
+        if split is not None:
             machine.fan_out(following)
             return await self._split(index, split)
         return machine.finished(following)
@@ -377,9 +374,7 @@ class RunDriver:
         action = machine.failed(retryable, elapsed, Scope().unit())
         if action == BACK_OFF:
             if "retry" in wants:
-                self._emit(
-                    "retry", state=state, task=task.name, attempt=attempt, value=machine.delay, error=error
-                )
+                self._emit("retry", state=state, task=task.name, attempt=attempt, value=machine.delay, error=error)
             return action
         if "task_failure" in wants:
             self._emit("task_failure", state=state, task=task.name, attempt=attempt, error=error)
