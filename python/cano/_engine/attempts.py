@@ -155,7 +155,7 @@ class TaskAttempt:
         if self.timer is not None:
             driver.cancel_timer(self.timer)
             self.timer = None
-        error: BaseException | None
+        error: BaseException | None = None
         if task.cancelled():
             outcome, result = CANCELLED, None
             try:
