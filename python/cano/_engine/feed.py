@@ -7,6 +7,7 @@ may start. A synchronous source is drawn by the engine itself; an asynchronous o
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from types import GeneratorType
 from typing import Any, Protocol
@@ -14,6 +15,7 @@ from typing import Any, Protocol
 from cano.errors import ConfigurationError
 
 from .contract import STORE, SplitPlan
+from .threads import discard
 
 
 class Source:
@@ -75,6 +77,8 @@ def open_source(plan: SplitPlan, store: Any) -> Source:
         if hasattr(over, "__await__"):
             source = Source()
             source.pending = over
+            # A split that is decided by its numbers alone never awaits it.
+            source.close = functools.partial(discard, over)
             return source
     elif is_one_shot(over):
         if plan.spent:
@@ -99,8 +103,9 @@ def _open(over: Any, *, made: bool) -> Source:
     if hasattr(over, "__len__"):
         source.total = len(over)
     # A generator is of no use to anybody after its split. Another iterator that the user handed over may be: a file.
-    if hasattr(source.iterator, "close") and (made or source.iterator is not over or isinstance(over, GeneratorType)):
-        source.close = source.iterator.close
+    close = getattr(source.iterator, "close", None)
+    if close is not None and (made or source.iterator is not over or isinstance(over, GeneratorType)):
+        source.close = close
     return source
 
 

@@ -277,6 +277,10 @@ class SplitMachine:
         """Return whether `next_again` or `next_start` would hand out a branch now."""
         return self.live < self._permits and (bool(self._again) or self.drawn < self._fresh_end)
 
+    def has_retries_due(self) -> bool:
+        """Return whether branches whose back-off is over wait for a permit."""
+        return bool(self._again)
+
     # ---- inside ----
 
     def _let_start(self) -> None:

@@ -1,0 +1,71 @@
+"""Random workflows run on both engines: the same results, the same events in the same order, the same errors.
+
+`CANO_FUZZ_SECONDS=600` goes on for ten minutes from a random seed; `CANO_FUZZ_SEED=7` replays one. A failing seed is
+printed with its recipe.
+"""
+
+from __future__ import annotations
+
+import os
+import pprint
+import random
+import time
+
+import pytest
+
+from cano._engine import why_unavailable
+from tests.properties.recipes import Cook
+from tests.properties.world import World
+
+QUICK = range(300)
+
+
+def check(seed: int, engines: tuple[str, str]) -> None:
+    """Run a seed on two engines and compare the traces."""
+    recipe = Cook(seed).run()
+    traces = [World(recipe, engine).run() for engine in engines]
+    for number, (first, second) in enumerate(zip(*traces, strict=False)):
+        if first != second:
+            told = "\n".join(map(str, traces[0][max(0, number - 8) : number]))
+            pytest.fail(
+                f"seed {seed}: after\n{told}\n{engines[0]}: {first}\n{engines[1]}: {second}\n"
+                f"replay: CANO_FUZZ_SEED={seed}\n{pprint.pformat(recipe, width=140)}",
+                pytrace=False,
+            )
+    assert len(traces[0]) == len(traces[1]), f"seed {seed}: one engine's trace goes on where the other's ends"
+    left = [facts[2] for facts in traces[0] if facts[1] == "left"]
+    assert left in ([], [0]), f"seed {seed}: something outlives its run"
+    assert not [facts for facts in traces[0] if facts[1] == "unhandled"], f"seed {seed}"
+
+
+@pytest.fixture(scope="module")
+def engines() -> tuple[str, str]:
+    """Without the native engine the pure one is compared with itself: then this tests that runs are repeatable."""
+    if why_unavailable("native") is None:
+        return "native", "python"
+    if os.environ.get("CANO_ALLOW_MISSING_NATIVE") != "1":
+        pytest.fail(f"the native engine is not here: {why_unavailable('native')}", pytrace=False)
+    return "python", "python"
+
+
+@pytest.mark.parametrize("hundred", range(0, len(QUICK), 100))
+def test_engines_agree(engines, hundred):
+    for seed in QUICK[hundred : hundred + 100]:
+        check(seed, engines)
+
+
+@pytest.mark.skipif("CANO_FUZZ_SEED" not in os.environ, reason="CANO_FUZZ_SEED names a seed to replay")
+def test_one_seed(engines):
+    check(int(os.environ["CANO_FUZZ_SEED"]), engines)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(0)
+@pytest.mark.skipif("CANO_FUZZ_SECONDS" not in os.environ, reason="CANO_FUZZ_SECONDS says how long to go on")
+def test_engines_agree_for_a_while(engines):
+    end = time.monotonic() + float(os.environ["CANO_FUZZ_SECONDS"])
+    seed = first = random.SystemRandom().randrange(10**9)
+    while time.monotonic() < end:
+        check(seed, engines)
+        seed += 1
+    print(f"{seed - first} workflows, seeds {first} to {seed - 1}")
