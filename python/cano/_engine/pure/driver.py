@@ -492,11 +492,7 @@ class SplitDriver:
     def _has_room(self) -> bool:
         """Whether a fresh branch may start: retries that are due go first."""
         machine = self._machine
-        return (
-            machine.may_start()
-            and not machine.has_retries_due()
-            and (self._outbox is None or self._outbox.room())
-        )
+        return machine.may_start() and not machine.has_retries_due() and (self._outbox is None or self._outbox.room())
 
     def offer(self, item: Any) -> bool:
         """Start a branch on an item drawn by `feed`; false when nothing may start now."""
