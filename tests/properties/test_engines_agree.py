@@ -12,10 +12,10 @@ import random
 import time
 
 import pytest
-
-from cano._engine import why_unavailable
 from tests.properties.recipes import Cook
 from tests.properties.world import World
+
+from cano._engine import why_unavailable
 
 QUICK = range(300)
 
