@@ -101,7 +101,16 @@ class Cook:
             "stored": self.chance(0.5),
             "answers": [self.random.choice(("wait", "wait", "proceed", "fail", "nonsense")) for _ in range(count + 2)],
             "source": self.random.choice(
-                ("list", "list", "function", "generator", "async generator", "async function", "raising", "async raising")
+                (
+                    "list",
+                    "list",
+                    "function",
+                    "generator",
+                    "async generator",
+                    "async function",
+                    "raising",
+                    "async raising",
+                )
             ),
             "inline": self.chance(0.15),
             "branches": [self.branch(depth) for _ in range(count)],
