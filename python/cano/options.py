@@ -59,7 +59,7 @@ class Options:
         """Merge the options given at `register` over those in the task's own `config`."""
         merged: dict[str, Any] = {}
         config = None if task is None else getattr(task, "config", None)
-        if config is not None and (hasattr(task, "run") or isinstance(task, Node)):
+        if config is not None and not isinstance(task, type) and (hasattr(task, "run") or isinstance(task, Node)):
             if not isinstance(config, Mapping):
                 raise ConfigurationError(
                     f"the config of {type(task).__qualname__} must be a mapping of register's options or None, "

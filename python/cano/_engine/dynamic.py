@@ -15,7 +15,9 @@ from .contract import Call, SplitPlan, TaskPlan
 
 def examine_source(over: Any, *, with_store: bool = True) -> Call | None:
     """Return how to call a source that is a function; `None` for one that is drawn from as it is."""
-    if hasattr(over, "__iter__") or hasattr(over, "__aiter__"):
+    # Asked of its type, as `iter` does: a class whose objects are iterable is a function that returns one.
+    kind = type(over)
+    if hasattr(kind, "__iter__") or hasattr(kind, "__aiter__"):
         return None
     if isinstance(over, (str, bytes)) or not callable(over):
         raise ConfigurationError(

@@ -575,11 +575,6 @@ class SplitDriver:
         started = self._begun.get(index, started)
         if outcome == ERROR:
             assert error is not None
-            if isinstance(error, (KeyboardInterrupt, SystemExit)):
-                self._fatal = error
-                self._stop()
-                machine.dropped(index)
-                return
             if self._retry.kind:
                 error, delay = self._another(error, attempt, now - started)
                 if delay is not None:
@@ -593,6 +588,11 @@ class SplitDriver:
                     self.timers.add(now + delay, self._retry_due, index)
                     return
                 self._items.pop(index, None)
+            if isinstance(error, (KeyboardInterrupt, SystemExit)):  # the branch's own, or its retry filter's
+                self._fatal = error
+                self._stop()
+                machine.dropped(index)
+                return
             if self._outbox is None:
                 self._errors[index] = error
                 self._durations[index] = now - started
@@ -622,7 +622,7 @@ class SplitDriver:
         """Whether there is another attempt, and after which delay; the user's filter may itself fail."""
         try:
             wanted = self.plan.retry.wants(error)
-        except Exception as broken:
+        except BaseException as broken:
             broken.__context__ = error
             return broken, None
         if not wanted:

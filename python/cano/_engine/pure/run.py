@@ -371,6 +371,10 @@ class RunDriver:
             except Exception as broken:
                 broken.__context__ = error
                 error = broken
+            except BaseException as fatal:
+                machine.stop()
+                self._leave(state, fatal)
+                raise
         action = machine.failed(retryable, elapsed, Scope().unit())
         if action == BACK_OFF:
             if "retry" in wants:
