@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from cano import (
+    BranchCancelledError,
     CancelToken,
     JoinConfig,
     JoinError,
@@ -25,6 +26,8 @@ from cano import (
 from cano.observe import KINDS
 from cano.results import SplitResult
 from cano.testing import VirtualTimeLoop
+
+from tests.properties.recipes import Cook
 
 Recipe = dict[str, Any]
 Trace = list[tuple[Any, ...]]
@@ -455,3 +458,49 @@ def policy(recipe: Recipe) -> Recipe:
         base = retry["delay"] or 0.25
         made = Retry.exponential(retry["retries"], base=base, jitter=0, max_elapsed=retry["max_elapsed"])
     return {"retry": made, "attempt_timeout": recipe["attempt_timeout"]}
+
+
+class Programs(World):
+    """Random programs of awaits, run side by side: in the branches of an engine, or in the tasks of `gather`."""
+
+    def __init__(self, seed: int, engine: str, *, gathered: bool) -> None:
+        cook = Cook(seed)
+        super().__init__({"gates": [cook.duration() for _ in range(2)]}, engine)
+        self.branches = [cook.branch(1) for _ in range(cook.random.randint(1, 5))]
+        self.gathered = gathered
+        self.outcomes: list[Any] = []
+
+    async def _main(self) -> None:
+        self.gates = [self.loop.create_future() for _ in self.recipe["gates"]]
+        for gate, when in zip(self.gates, self.recipe["gates"], strict=True):
+            self.loop.call_later(when, gate.set_result, None)
+        self.lock = asyncio.Lock()
+        tasks = [self.branch(str(index), branch) for index, branch in enumerate(self.branches)]
+        if self.gathered:
+            self.outcomes = await asyncio.gather(*(task() for task in tasks), return_exceptions=True)
+        else:
+            try:
+                result = await fan_out(lambda task: task(), tasks, fail_fast=False, inline=True, engine=self.engine)
+            except JoinError as error:
+                assert error.result is not None
+                result = error.result
+            rows = [result.by_index(index) for index in range(len(tasks))]
+            self.outcomes = [None if row is None else row.error or row.result for row in rows]
+        self.note("ended")
+        await asyncio.sleep(1000)
+
+    def told(self) -> dict[str, Any]:
+        """What each branch did and when, and what came of it."""
+        self.run()
+        stories: dict[str, list[Any]] = {}
+        for when, place, *facts in self.trace:
+            stories.setdefault(str(place)[:1], []).append((when, place, *facts))
+        found: dict[str, Any] = dict(stories)
+        found["outcomes"] = [_kind_of(outcome) for outcome in self.outcomes]
+        return found
+
+
+def _kind_of(outcome: Any) -> Any:
+    if isinstance(outcome, BranchCancelledError):
+        return "CancelledError"
+    return type(outcome).__name__ if isinstance(outcome, BaseException) else outcome
