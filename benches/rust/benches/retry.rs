@@ -1,7 +1,7 @@
 //! What a retry costs: a task that fails twice, without a delay, before it answers.
 //!
 //! The original up to 0.15.2 goes through a timer even without a delay, and so waits for its next tick: about a
-//! millisecond per retry. From 0.15.3 on it does not, and the two are close.
+//! millisecond per retry. 0.15.4 does not, and there the two are close.
 
 use std::hint::black_box;
 
