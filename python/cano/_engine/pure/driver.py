@@ -211,6 +211,8 @@ class SplitDriver:
             return
         self._closed = True
         self.timers.close()
+        if not self._live:
+            self.timers.let_go()
         self._items.clear()
         if self._outbox is not None:
             self._outbox.resume = None
@@ -246,7 +248,10 @@ class SplitDriver:
 
     def end_turn(self) -> None:
         """End a turn of the engine's: start what may start, and schedule the batch of bare yields behind it all."""
-        if self._closed or self._pumping:
+        if self._pumping:
+            return
+        if self._closed:  # the caller is gone; what was cancelled still cleans up
+            self._schedule_batch()
             return
         machine = self._machine
         # While the start loop waits for its next slice nobody else starts anything, or slices would add up in a turn.
@@ -255,11 +260,14 @@ class SplitDriver:
             room = self._room
             if room is not None and not room.done() and self._has_room():
                 room.set_result(None)
+        self._schedule_batch()
+        if machine.is_decided():
+            self._wake()
+
+    def _schedule_batch(self) -> None:
         if self.batch:
             batch, self.batch = self.batch, []
             self.loop.call_soon(self._run_batch, batch)
-        if machine.is_decided():
-            self._wake()
 
     def _schedule_pump(self) -> None:
         if not self._pump_scheduled:

@@ -19,7 +19,7 @@ SLICE = 0.0015
 
 
 def _nothing() -> None:
-    """What closed timers call."""
+    """What timers call after nobody needs them any more."""
 
 
 class Timers:
@@ -58,13 +58,16 @@ class Timers:
             self._arm()
 
     def close(self) -> None:
-        """Forget all timers, and whom to call after them: who owns this would be in a cycle with it."""
-        self._after = _nothing
+        """Forget all timers."""
         self._heap.clear()
         self._dead = 0
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
+
+    def let_go(self) -> None:
+        """Forget whom to call after the timers, too: who owns this would be in a cycle with it."""
+        self._after = _nothing
 
     def _arm(self) -> None:
         handle = self._handle
