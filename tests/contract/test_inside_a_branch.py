@@ -742,9 +742,15 @@ def test_uvloop(engine):
 
 # --- anyio ---
 
-anyio = pytest.importorskip("anyio")
+try:
+    import anyio
+except ImportError:
+    anyio = None  # type: ignore[assignment]
+
+needs_anyio = pytest.mark.skipif(anyio is None, reason="needs anyio")
 
 
+@needs_anyio
 async def test_anyio_move_on_after(three):
     async def scenario(item: int) -> tuple[bool, float]:
         began = now()
@@ -756,6 +762,7 @@ async def test_anyio_move_on_after(three):
     assert await three(scenario) == [(True, 2), (True, 3), (True, 4)]
 
 
+@needs_anyio
 async def test_anyio_fail_after(three):
     async def scenario(item: int) -> str:
         try:
@@ -768,6 +775,7 @@ async def test_anyio_fail_after(three):
     assert await three(scenario) == ["timed out"] * 3
 
 
+@needs_anyio
 async def test_anyio_cancel_scopes(three):
     async def scenario(item: int) -> list[str]:
         log = []
@@ -787,6 +795,7 @@ async def test_anyio_cancel_scopes(three):
     assert await three(scenario) == [["shielded", "cancelled", "True"]] * 3
 
 
+@needs_anyio
 async def test_anyio_a_scope_cancelled_before_anything_is_awaited(three):
     async def scenario(item: int) -> str:
         with anyio.CancelScope() as scope:
@@ -798,9 +807,11 @@ async def test_anyio_a_scope_cancelled_before_anything_is_awaited(three):
     assert await three(scenario) == ["cancelled"] * 3
 
 
+@needs_anyio
 async def test_anyio_task_groups(three):
-    async def child(log: list[int], step: int, task_status: Any = anyio.TASK_STATUS_IGNORED) -> None:
-        task_status.started(step)
+    async def child(log: list[int], step: int, task_status: Any = None) -> None:
+        if task_status is not None:
+            task_status.started(step)
         await anyio.sleep(step)
         log.append(step)
 
@@ -814,6 +825,7 @@ async def test_anyio_task_groups(three):
     assert await three(scenario) == [[1, 1, 2]] * 3
 
 
+@needs_anyio
 async def test_anyio_a_task_group_with_a_failing_child(three):
     async def fail() -> None:
         await anyio.sleep(1)
@@ -832,6 +844,7 @@ async def test_anyio_a_task_group_with_a_failing_child(three):
     assert await three(scenario) == ["caught"] * 3
 
 
+@needs_anyio
 async def test_anyio_primitives(three):
     lock, event, limiter = anyio.Lock(), anyio.Event(), anyio.CapacityLimiter(1)
     send, receive = anyio.create_memory_object_stream[int](1)
@@ -854,6 +867,7 @@ async def test_anyio_primitives(three):
     receive.close()
 
 
+@needs_anyio
 async def test_anyio_knows_the_task(three):
     async def scenario(item: int) -> bool:
         info = anyio.get_current_task()
@@ -863,6 +877,7 @@ async def test_anyio_knows_the_task(three):
     assert await three(scenario) == [True] * 3
 
 
+@needs_anyio
 @pytest.mark.real_time
 async def test_anyio_threads(three):
     async def scenario(item: int) -> int:
@@ -874,6 +889,7 @@ async def test_anyio_threads(three):
     assert await three(scenario) == [0, 1, 2]
 
 
+@needs_anyio
 async def test_a_run_inside_an_anyio_scope_that_is_cancelled(engine):
     """anyio cancels on every turn of the loop until the scope is left: clean-up is not interrupted by that."""
     log: list[int] = []
