@@ -36,6 +36,14 @@ def as_coroutine(awaitable: Any) -> Coroutine[Any, Any, Any]:
     return wait()
 
 
+def wake_loop(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
+    """Have a loop call something, from a worker thread; from Python, see `threads`."""
+    try:
+        loop.call_soon_threadsafe(callback)
+    except RuntimeError:
+        pass  # the loop was closed under the run: nobody waits any more
+
+
 class ThreadAttempt:
     """An attempt on a worker thread. It cannot be stopped: cancelled, its result is dropped."""
 
@@ -91,7 +99,9 @@ class ThreadAttempt:
         except BaseException as error:
             self.error = error
         self.ended = driver.now()
-        driver.landed(self)
+        wake = driver.landed(self)
+        if wake is not None:
+            wake_loop(driver.loop, wake)
         # The traceback of what it raised holds this frame, and this frame would hold all other branches.
         del self, driver
 

@@ -73,7 +73,7 @@ class SplitDriver:
         self._outbox = outbox
         self._source = Source()
         self._feeder: asyncio.Task[None] | None = None
-        self._room: asyncio.Future[None] | None = None
+        self._room: asyncio.Future[bool] | None = None
         self._machine: SplitMachine
         # Attempts that are suspended or on a thread, by branch index: the strong references that keep them alive.
         self._live: dict[int, Attempt] = {}
@@ -259,7 +259,7 @@ class SplitDriver:
             self._pump()
             room = self._room
             if room is not None and not room.done() and self._has_room():
-                room.set_result(None)
+                room.set_result(True)
         self._schedule_batch()
         if machine.is_decided():
             self._wake()
@@ -448,15 +448,16 @@ class SplitDriver:
         if not self._machine.is_decided():
             self._machine.retry_due(index)
 
-    def landed(self, attempt: ThreadAttempt) -> None:
-        """Take in, on a worker thread, that a sync attempt has ended; one wake-up serves all that land meanwhile."""
+    def landed(self, attempt: ThreadAttempt) -> Callable[[], None] | None:
+        """Take in, on a worker thread, that a sync attempt has ended; one wake-up serves all that land meanwhile.
+
+        What comes back, the loop is to be woken with.
+        """
         self._landed.append(attempt)
-        if not self._landing:
-            self._landing = True
-            try:
-                self.loop.call_soon_threadsafe(self._drain)
-            except RuntimeError:
-                pass  # the loop was closed under the run: nobody waits any more
+        if self._landing:
+            return None
+        self._landing = True
+        return self._drain
 
     def _drain(self) -> None:
         self._landing = False
@@ -489,13 +490,12 @@ class SplitDriver:
 
     async def room(self) -> bool:
         """Wait until a fresh branch may start; false when the split is decided."""
-        machine = self._machine
-        while not machine.is_decided():
-            if self._has_room():
-                return True
-            self._room = self.loop.create_future()
-            await self._room
-        return False
+        if self._machine.is_decided():
+            return False
+        if self._has_room():
+            return True
+        room = self._room = self.loop.create_future()
+        return await room
 
     def _has_room(self) -> bool:
         """Whether a fresh branch may start: retries that are due go first."""
@@ -697,7 +697,7 @@ class SplitDriver:
         if self._feeder is not None and not self._feeder.done():
             self._feeder.cancel()
         if self._room is not None and not self._room.done():
-            self._room.set_result(None)
+            self._room.set_result(False)
         if self._live:
             for attempt in list(self._live.values()):
                 attempt.release()
