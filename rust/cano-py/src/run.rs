@@ -19,7 +19,7 @@ use pyo3::types::{PyDict, PyTuple};
 use crate::branch::{Stepped, step};
 use crate::clock::Clock;
 use crate::confined::{Confined, Slot};
-use crate::current::running_loop;
+use crate::current::{is_finalizing, running_loop};
 use crate::plan::PlanSpec;
 use crate::spec::SplitSpec;
 use crate::split::events::{Facts, Wants};
@@ -442,6 +442,9 @@ impl Run {
     /// The caller is gone: close what the run waits for.
     fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
+        if is_finalizing(py) {
+            return Ok(());
+        }
         let state = slf.get().state.get()?;
         frame::close(py, state, state.doing.replace(Doing::Over))
     }
@@ -559,6 +562,9 @@ impl SplitRun {
 
     /// The caller is gone: cancel every branch, without anybody to wait for them.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
+        if is_finalizing(py) {
+            return Ok(());
+        }
         match self.driver.get(py) {
             Some(driver) => driver.get().abandon_now(&driver),
             None => Ok(()),
