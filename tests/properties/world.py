@@ -291,6 +291,8 @@ class World:
             await asyncio.sleep(0)
         elif kind == "pause 0":
             await sleep(0)
+        elif kind == "log":
+            pass
         elif kind == "gate":
             await asyncio.shield(self.gates[step[1]]) if len(place) % 2 else await self.wait(self.gates[step[1]])
         elif kind == "lock":
