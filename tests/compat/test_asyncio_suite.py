@@ -19,17 +19,14 @@ from typing import Any
 
 import pytest
 
-from cano import JoinConfig, JoinError, JoinStrategy, Workflow, fan_out
+from cano import JoinConfig, JoinError, JoinProgress, JoinStrategy, JoinVerdict, Workflow
 
 # `graph` (3.14+) is not among them: it compares whole stacks, down to the test method as the lowest frame, and inside
 # anything there are more. What a branch shows in call graphs is tested in tests/contract/test_introspect.py.
 MODULES = ("futures2", "locks", "queues", "server", "staggered", "taskgroups", "threads", "timeouts", "waitfor")
 
-# A limit of stepping branches in place: gone with `introspect=True`, where the same test has to pass.
-NO_TASK = "asyncio's call graphs are made of asyncio.Task, which a branch is only with introspect=True"
-ONLY_INTROSPECT: dict[str, str] = {}
-# What cannot pass in any branch.
-NOT_IN_A_BRANCH: dict[str, str] = {}
+# What cannot pass in a branch: the start of a test's name, and why.
+EXCLUDED: dict[str, str] = {}
 
 
 def _find_tests() -> str | None:
@@ -64,53 +61,71 @@ def _collect() -> list[Any]:
         for case in _cases(unittest.defaultTestLoader.loadTestsFromModule(module)):
             if inspect.iscoroutinefunction(getattr(case, case._testMethodName)):
                 test = f"{name}.{type(case).__name__}.{case._testMethodName}"
-                found.append(pytest.param((type(case), case._testMethodName), id=test))
+                skips = [pytest.mark.skip(reason=why) for start, why in EXCLUDED.items() if test.startswith(start)]
+                found.append(pytest.param((type(case), case._testMethodName), id=test, marks=skips))
     return found
 
 
 def inside(case: type[Any], engine: str, introspect: bool) -> type[Any]:
-    """The test case with its test methods called from the middle one of three branches."""
+    """The test case with its test methods run by the middle one of three branches."""
+
+    async def neighbour() -> None:
+        await asyncio.get_running_loop().create_future()
+
+    def judge(progress: JoinProgress) -> JoinVerdict:
+        if progress.succeeded:
+            return JoinVerdict.PROCEED
+        return JoinVerdict.FAIL if progress.failed else JoinVerdict.WAIT
+
+    async def in_a_branch(method: Any) -> None:
+        # The method is the branch's callable: some tests want to be their task's outermost coroutine.
+        join = JoinConfig(JoinStrategy.Custom(judge), "end", store_partial_results=True)
+        workflow: Workflow[str] = Workflow(engine=engine, introspect=introspect).add_exit_state("end")
+        try:
+            await workflow.register_split("fan", [neighbour, method, neighbour], join).orchestrate("fan")
+        except JoinError as error:
+            raise error.exceptions[0] from None
+        (success,) = workflow.store.get("split_results").successes
+        assert (success.task_index, success.result) == (1, None)
 
     class Inside(case):  # type: ignore[misc]
         def _callTestMethod(self, method: Any) -> None:  # noqa: N802 - unittest's name
             self._asyncioRunner.run(in_a_branch(method), context=self._asyncioTestContext)
 
-    async def in_a_branch(method: Any) -> None:
-        done = asyncio.Event()
-
-        async def branch(index: int) -> None:
-            if index != 1:
-                await done.wait()
-                return
-            try:
-                assert await method() is None
-            finally:
-                done.set()
-
-        try:
-            if introspect:
-                workflow: Workflow[str] = Workflow(engine=engine, introspect=True).add_exit_state("end")
-                join = JoinConfig(JoinStrategy.All, "end")
-                await workflow.register_map("fan", branch, range(3), join).orchestrate("fan")
-            else:
-                await fan_out(branch, range(3), engine=engine)
-        except JoinError as error:
-            raise error.exceptions[0] from None
-
     Inside.__name__, Inside.__qualname__, Inside.__module__ = case.__name__, case.__qualname__, case.__module__
     return Inside
+
+
+@pytest.mark.parametrize("introspect", [False, True])
+def test_the_adapter(engine: str, introspect: bool) -> None:
+    """What says that the tests below are run where they should be, and that their failures are seen."""
+
+    class Case(unittest.IsolatedAsyncioTestCase):
+        async def test_is_in_a_branch(self) -> None:
+            before = asyncio.current_task()
+            assert before is not None
+            assert isinstance(before, asyncio.Task) == introspect
+            assert inspect.getcoroutinestate(before.get_coro()) == inspect.CORO_RUNNING
+            await asyncio.sleep(0)
+            assert asyncio.current_task() is before
+
+        async def test_fails(self) -> None:
+            await asyncio.sleep(0)
+            self.fail("as it should")
+
+    result = unittest.TestResult()
+    for method in ("test_is_in_a_branch", "test_fails"):
+        inside(Case, engine, introspect)(method).run(result)
+    assert not result.errors
+    ((_case, text),) = result.failures
+    assert "as it should" in text
 
 
 @pytest.mark.filterwarnings("default")  # as CPython runs them
 @pytest.mark.parametrize("mode", ["default", "introspect"])
 @pytest.mark.parametrize("test", _collect())
-def test_in_a_branch(test: tuple[type[Any], str], mode: str, engine: str, request: pytest.FixtureRequest) -> None:
+def test_in_a_branch(test: tuple[type[Any], str], mode: str, engine: str) -> None:
     case, method = test
-    name = next(iter(part for part in request.node.callspec.id.split("-") if "." in part))
-    for table, applies in ((NOT_IN_A_BRANCH, True), (ONLY_INTROSPECT, mode == "default")):
-        for start, reason in table.items():
-            if applies and name.startswith(start):
-                pytest.skip(reason)
     result = unittest.TestResult()
     inside(case, engine, mode == "introspect")(method).run(result)
     if result.skipped:
