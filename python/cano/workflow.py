@@ -155,7 +155,7 @@ class Workflow(Generic[S]):
         options = Options.of(task, retry, attempt_timeout, inline, name, next)
         handler = Handler()
         call = examine_task(task, inline=options.inline, name=options.name)
-        handler.task = TaskPlan(call, call.name, options.retry, options.attempt_timeout)
+        handler.task = TaskPlan(call, call.name, options.retry, options.attempt_timeout, inline=options.inline)
         handler.declared, handler.any_of = _declared(options.next, task)
         return self._add(state, handler, replace)
 
@@ -290,7 +290,7 @@ class Workflow(Generic[S]):
                 f"add_exit_states takes an iterable of states, but {type(states).__qualname__} came; "
                 f"for one state there is add_exit_state"
             )
-        for state in states:
+        for state in [_checked_state(state) for state in states]:  # all or none
             self.add_exit_state(state)
         return self
 

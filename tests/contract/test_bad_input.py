@@ -186,6 +186,7 @@ def test_a_refused_registration_changes_nothing(engine: str) -> None:
         with pytest.raises(ConfigurationError):
             do()
     assert workflow.run(S.START) is S.DONE
+    assert "FAILED" not in repr(workflow)
 
 
 @pytest.mark.parametrize(

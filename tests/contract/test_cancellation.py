@@ -47,6 +47,17 @@ async def test_an_undisturbed_run_leaves_nothing(engine: str, shape: str) -> Non
 
 
 @shapes
+async def test_the_loops_debug_mode_finds_nothing_to_object_to(
+    engine: str, shape: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    asyncio.get_running_loop().set_debug(True)
+    trace, workflow, observer = build(shape, engine)
+    assert await workflow.orchestrate(S.START, timeout=1000) is S.DONE
+    await nothing_is_left(trace, workflow, observer)
+    assert not [record for record in caplog.records if record.name == "asyncio" and "took" not in record.getMessage()]
+
+
+@shapes
 @pytest.mark.parametrize("introspect", [False, True], ids=["plain", "introspect"])
 async def test_cancelling_the_task_at_any_turn(engine: str, shape: str, introspect: bool) -> None:
     count = (await undisturbed(shape, engine)).count

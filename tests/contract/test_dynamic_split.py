@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -140,6 +141,15 @@ async def test_the_branches_have_the_options_of_that_state(engine: str) -> None:
 
     workflow = choosing(engine, lambda: TaskResult.Split([flaky], join(S.DONE)), retry=Retry.fixed(2, 1), name="choose")
     assert (await workflow.execute(S.START)).splits[0].successes[0].attempts == 3
+
+
+@pytest.mark.parametrize("inline", [False, True])
+async def test_also_whether_they_run_in_place(engine: str, inline: bool) -> None:
+    async def choose() -> Any:
+        return TaskResult.Split([threading.current_thread], join(S.DONE))
+
+    (thread,) = (await choosing(engine, choose, inline=inline).execute(S.START)).splits[0].outputs()
+    assert (thread is threading.current_thread()) == inline
 
 
 async def test_a_split_that_fails_is_not_retried_by_its_state(engine: str) -> None:

@@ -56,9 +56,12 @@ class Call:
 class TaskPlan:
     """A state's task: how to call it and under which policy."""
 
-    __slots__ = ("attempt_timeout", "call", "name", "retry")
+    __slots__ = ("attempt_timeout", "call", "inline", "name", "retry")
 
-    def __init__(self, call: Call, name: str, retry: Retry, attempt_timeout: float | None) -> None:
+    def __init__(
+        self, call: Call, name: str, retry: Retry, attempt_timeout: float | None, *, inline: bool = False
+    ) -> None:
+        self.inline = inline  # of the branches, if the task fans out; its own is in `call`
         self.call = call
         self.name = name
         self.retry = retry

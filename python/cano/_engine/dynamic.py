@@ -104,7 +104,7 @@ def split_of(result: TaskResult[Any], task: TaskPlan) -> SplitPlan:
         name=task.name,
         retry=task.retry,
         attempt_timeout=task.attempt_timeout,
-        inline=False,
+        inline=task.inline,
     )
     problems = join.problems(len(plan.over) if isinstance(plan.over, tuple) else None)
     if problems:
