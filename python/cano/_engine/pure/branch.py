@@ -130,12 +130,14 @@ class Branch:
         split = self.split
         previous = swap_current_task(loop, self)
         try:
+            thrown: BaseException | None = None
             try:
                 future.result()
             except BaseException as error:
-                self._step(error)
-            else:
-                self._step(None)
+                thrown = error
+            # Outside the handler, or what the branch does next would run with an exception being handled.
+            self._step(thrown)
+            thrown = None
         finally:
             swap_current_task(loop, previous)
             if split is not None:
