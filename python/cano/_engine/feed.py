@@ -136,6 +136,7 @@ async def feed(split: Fed, pending: Any) -> None:
                 source.close()
         return
     iterator: AsyncIterator[Any] = aiter(pending)
+    aclose = getattr(iterator, "aclose", None)
     try:
         while await split.room():
             try:
@@ -144,8 +145,10 @@ async def feed(split: Fed, pending: Any) -> None:
                 return
             if not await _start(split, item):
                 return
+    except GeneratorExit:  # this task was dropped: the loop is gone, and with it all that could be awaited
+        aclose = None
+        raise
     finally:
-        aclose = getattr(iterator, "aclose", None)
         if aclose is not None:
             await _arrived()
             # Otherwise the event loop's async-generator hook would close it later, in a task of its own.

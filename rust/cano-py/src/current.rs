@@ -51,12 +51,14 @@ pub(crate) fn swap_current_task<'py>(
 /// Whether the interpreter is being taken apart. Loops run no more then, and an error cannot even be made: PyO3 detaches and
 /// attaches for that, and attaching panics.
 pub(crate) fn is_finalizing(_py: Python<'_>) -> bool {
-    #[cfg(Py_3_13)]
     // SAFETY: both may be called at any time.
-    return unsafe { ffi::Py_IsInitialized() == 0 || ffi::Py_IsFinalizing() != 0 };
-    #[cfg(not(Py_3_13))]
-    // SAFETY: may be called at any time.
-    return unsafe { ffi::Py_IsInitialized() == 0 };
+    unsafe {
+        #[cfg(Py_3_13)]
+        if ffi::Py_IsFinalizing() != 0 {
+            return true;
+        }
+        ffi::Py_IsInitialized() == 0
+    }
 }
 
 static CURRENT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();

@@ -121,6 +121,9 @@ class SplitDriver:
                     self._cancelled = error
                     self._stop()
             except BaseException:  # GeneratorExit: the caller was dropped, nobody will wait
+                if self.loop.is_closed():  # nothing can be cancelled on it: coroutines are closed as they are dropped
+                    self._live.clear()
+                    raise
                 self._cancelled = self._cancelled or asyncio.CancelledError()
                 self._stop()
                 with suppress(BaseException):

@@ -65,6 +65,12 @@ impl SplitDriver {
     /// The caller is gone and nobody will wait: cancel everything, and close.
     pub(super) fn abandon(&self, slf: &Bound<'_, Self>, state: &State) -> PyResult<()> {
         let py = slf.py();
+        if self.event_loop.bind(py).call_method0(intern!(py, "is_closed"))?.is_truthy()? {
+            // Nothing can be cancelled on it: coroutines are closed as they are dropped.
+            state.closed.set(true);
+            drop(std::mem::take(&mut *state.live.borrow_mut()));
+            return Ok(());
+        }
         if !state.cancelled.is_set() {
             state.cancelled.set(Some(CancelledError::new_err(()).into_value(py).into_any()));
         }
