@@ -16,6 +16,12 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PROFILE ?= release
 # More for pytest: `make test ARGS="-k join -x"`.
 ARGS ?=
+# The interpreters that `make wheels` builds for; empty: every supported one that is found.
+PYTHONS ?=
+# What `make wheels` runs from each installed wheel; empty: nothing.
+WHEEL_TESTS ?= tests/contract
+# How long each random test of `make soak` goes on, in seconds.
+SOAK_SECONDS ?= 600
 
 export CARGO_TERM_PROGRESS_WHEN ?= never
 # The interpreter that PyO3 is built for: set for every cargo command, so that none rebuilds what another has built.
@@ -33,7 +39,7 @@ endif
 RUST_SOURCES := $(shell find rust .cargo -type f \( -name '*.rs' -o -name '*.toml' \)) Cargo.toml Cargo.lock
 PYTHON_SOURCES := $(wildcard python/cano tests examples benches/python tools)
 
-.PHONY: help demo test build lint format typecheck bench docs wheels clean
+.PHONY: help demo test build lint format typecheck bench docs wheels soak clean
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1@\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F@ '{ printf "%-18s %s\n", $$1, $$2 }'
 
@@ -72,9 +78,13 @@ bench: build $(STAMPS)/test $(STAMPS)/bench ## run the benchmarks: the engines b
 docs: $(STAMPS)/docs ## build the documentation into site/, warnings as errors
 	$(BIN)/python tools/build_docs.py
 
-wheels: $(STAMPS)/maturin ## build a wheel and the source distribution into dist/
-	$(BIN)/maturin build --release --locked --out dist --interpreter $(BIN)/python
-	$(BIN)/maturin sdist --out dist
+wheels: $(STAMPS)/maturin ## build a wheel per interpreter of PYTHONS= into dist/, test each installed, and the source distribution
+	$(BIN)/maturin sdist --quiet --out dist
+	$(BIN)/python tools/build_wheels.py --out dist --test "$(WHEEL_TESTS)" $(PYTHONS)
+
+soak: build $(STAMPS)/test ## the long form of the random tests, endings and leak hunts (SOAK_SECONDS= for each random test)
+	CANO_SOAK=1 CANO_FUZZ_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest \
+		$(wildcard tests/properties tests/endings tests/leaks) $(ARGS)
 
 clean: ## remove everything that these targets made
 	rm -rf $(VENV) target benches/rust/target dist site survey-report .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks
