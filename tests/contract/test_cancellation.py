@@ -182,6 +182,46 @@ async def test_dropping_a_run_half_way_closes_what_it_left(engine: str, shape: s
     gc.collect()
 
 
+@pytest.mark.parametrize("introspect", [False, True], ids=["plain", "introspect"])
+@pytest.mark.parametrize("how", ["token", "timeout"])
+async def test_ending_a_run_inside_a_branch_at_any_turn(engine: str, introspect: bool, how: str) -> None:
+    """The limits of an inner run cancel the branch that awaits it, and take that back: the branch goes on."""
+
+    async def outer(token: CancelToken, limit: float | None = None) -> list[str]:
+        trace, inner, observer = build("fan", engine, introspect)
+
+        async def branch() -> str:
+            try:
+                await inner.orchestrate(S.START, cancel=token, timeout=limit)
+            except (RunCancelledError, WorkflowTimeoutError):
+                assert cancelling() == 0
+                await asyncio.sleep(1)
+                return "ended"
+            assert cancelling() == 0
+            await asyncio.sleep(1)
+            return "done"
+
+        workflow = Workflow(engine=engine, introspect=introspect).register_split(S.START, [branch], join())
+        report = await workflow.add_exit_state(S.DONE).execute(S.START)
+        await nothing_is_left(trace, inner, observer)
+        return report.splits[0].outputs()
+
+    with Turns() as turns:
+        assert await outer(CancelToken()) == ["done"]
+    limits = sorted({time - turns.times[0] + extra for time in turns.times for extra in (0, 1e-4)})
+    outcomes = []
+    if how == "timeout":
+        for limit in limits:
+            if 0 < limit < 20:
+                outcomes += await outer(CancelToken(), limit)
+    else:
+        for turn in range(1, turns.count):
+            token = CancelToken()
+            with Turns(turn, token.cancel):
+                outcomes += await outer(token)
+    assert set(outcomes) == {"ended", "done"}
+
+
 # --- what is cancelled --------------------------------------------------------------------------------------------
 
 
