@@ -857,6 +857,43 @@ class Quiet:
         sys.unraisablehook = self.hook
 
 
+def test_a_branch_that_stops_the_loop(engine: str) -> None:
+    async def stop() -> int:
+        asyncio.get_running_loop().stop()
+        await asyncio.sleep(0)
+        return 1
+
+    workflow = Workflow(engine=engine).register_split(S.START, [stop, stop], join()).add_exit_state(S.DONE)
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(workflow.orchestrate(S.START))
+    with pytest.raises(RuntimeError, match="Event loop stopped before Future completed"):
+        loop.run_until_complete(task)
+    assert loop.run_until_complete(task) is S.DONE  # nothing is lost when it goes on
+    loop.close()
+
+
+def test_a_main_that_ends_before_its_run(engine: str) -> None:
+    ended: list[int] = []
+
+    async def branch(item: int) -> None:
+        try:
+            await never()
+        finally:
+            await asyncio.sleep(0)
+            ended.append(item)
+
+    workflow = Workflow(engine=engine).register_map(S.START, branch, range(3), join()).add_exit_state(S.DONE)
+    tasks = []
+
+    async def main() -> None:
+        tasks.append(asyncio.create_task(workflow.orchestrate(S.START)))
+        await asyncio.sleep(0)
+
+    asyncio.run(main())
+    assert ended == [0, 1, 2]
+    assert tasks[0].cancelled()
+
+
 def test_a_thread_that_ends_after_its_loop_was_closed(engine: str) -> None:
     entered, release = threading.Event(), threading.Event()
 

@@ -287,6 +287,27 @@ async def test_config_is_a_mapping_of_registers_options_which_register_overrides
     assert "S.DONE" in workflow.to_mermaid()
 
 
+async def test_config_of_what_is_called_on_each_item(engine: str) -> None:
+    class Flaky:
+        config = {"retry": Retry.fixed(2, 1), "name": "flaky"}  # noqa: RUF012
+
+        def __init__(self) -> None:
+            self.calls = 0
+
+        async def run(self, item: int) -> int:
+            self.calls += 1
+            if self.calls < 3:
+                raise Boom
+            return item
+
+    observer = Observer()
+    workflow = Workflow(engine=engine).register_map(S.START, Flaky(), [7], join()).add_exit_state(S.DONE)
+    report = await workflow.add_observer(observer).execute(S.START)
+    assert (report.splits[0].outputs(), report.splits[0].successes[0].attempts) == ([7], 3)
+    assert observer.one("branch_success").task == "flaky"
+    assert (await cano.fan_out(Flaky(), [8], engine=engine)).outputs() == [8]
+
+
 async def test_config_none_is_no_options(engine: str) -> None:
     class Plain(Task[S]):
         config = None
