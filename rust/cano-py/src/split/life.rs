@@ -139,6 +139,10 @@ impl SplitDriver {
         let source = py
             .import(intern!(py, "cano._engine.feed"))?
             .call_method1(intern!(py, "open_source"), (plan, &state.store))?;
+        let close = source.getattr(intern!(py, "close"))?;
+        if !close.is_none() {
+            state.close_source.set(Some(close.unbind()));
+        }
         let pending = source.getattr(intern!(py, "pending"))?;
         if !pending.is_none() {
             return Ok((None, Some(pending)));
@@ -146,10 +150,6 @@ impl SplitDriver {
         let iterator = source.getattr(intern!(py, "iterator"))?;
         state.plain_source.set(super::start::is_plain_iterator(&iterator));
         state.items_left.set(Some(iterator.unbind()));
-        let close = source.getattr(intern!(py, "close"))?;
-        if !close.is_none() {
-            state.close_source.set(Some(close.unbind()));
-        }
         Ok((source.getattr(intern!(py, "total"))?.extract()?, None))
     }
 
