@@ -15,6 +15,7 @@ from cano import (
     JoinProgress,
     JoinStrategy,
     JoinVerdict,
+    Retry,
     SplitTimeoutError,
     TaskError,
     Workflow,
@@ -529,3 +530,21 @@ async def test_a_branch_does_not_see_the_exception_of_the_source(engine):
 
     await fan_out(branch, source, engine=engine)
     assert seen == [None] * 6
+
+
+@both
+@pytest.mark.parametrize("bulkhead", [1, 2])
+async def test_a_source_goes_on_after_retries(engine, make, bulkhead):
+    """A retry that is due takes the permit; when it has ended at once, the source gets its turn again."""
+    tries: list[int] = []
+
+    async def branch(item: int) -> int:
+        tries.append(item)
+        if item == 0 and tries.count(0) == 1:
+            raise ValueError(item)
+        if item == 1:
+            await asyncio.sleep(2)
+        return item
+
+    result = await fan_out(branch, make(0, 1, 2, 3), bulkhead=bulkhead, retry=Retry.fixed(1, 1), engine=engine)
+    assert result.outputs() == [0, 1, 2, 3]

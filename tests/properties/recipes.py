@@ -33,12 +33,13 @@ class Cook:
 
     def run(self) -> Recipe:
         count = self.random.randint(1, 5)
-        stop = self.stop()
+        gates = [self.duration() for _ in range(2)]
+        stop = self.stop(gates)
         # On a thread a task takes no virtual time, but some turns of the loop, and never the same number.
         self.threads = stop is None or stop[0] != "turn"
         return {
             "states": [self.state(index, count) for index in range(count)],
-            "gates": [self.duration() for _ in range(2)],
+            "gates": gates,
             "introspect": self.chance(0.1),
             "max_transitions": self.random.choice((None, None, 3, 20)),
             "timeout": self.duration() * 4 if self.chance(0.2) else None,
@@ -46,13 +47,13 @@ class Cook:
             "stop": stop,
         }
 
-    def stop(self) -> Any:
-        """How the run is ended from outside, if it is."""
+    def stop(self, gates: list[float]) -> Any:
+        """How the run is ended from outside, if it is: at some moment, or so many turns into one when much happens."""
         kind = self.random.choice(("none", "none", "none", "task", "token", "twice", "turn"))
         if kind == "none":
             return None
         if kind == "turn":
-            return kind, self.random.randint(0, 12)
+            return kind, self.random.choice((0.0, *gates)), self.random.randint(0, 12)
         return kind, self.duration() * 3, self.duration()
 
     def state(self, index: int, count: int) -> Recipe:

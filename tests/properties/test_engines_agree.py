@@ -16,6 +16,7 @@ from tests.properties.recipes import Cook
 from tests.properties.world import World
 
 from cano._engine import why_unavailable
+from cano.observe import KINDS
 
 QUICK = range(300)
 
@@ -52,6 +53,27 @@ def engines() -> tuple[str, str]:
 def test_engines_agree(engines, hundred):
     for seed in QUICK[hundred : hundred + 100]:
         check(seed, engines)
+
+
+def test_everything_happens_sometimes(engines):
+    """A generator has blind spots; these are the things it must not be blind to."""
+    kinds: set[str] = set()
+    outcomes: set[str] = set()
+    places: set[str] = set()
+    for seed in QUICK:
+        for facts in World(Cook(seed).run(), engines[0]).run():
+            if facts[1] == "event":
+                kinds.add(facts[2])
+            elif facts[1] == "outcome":
+                outcomes.add(facts[2][0] if isinstance(facts[2], tuple) else "an exit state")
+            else:
+                places.add(str(facts[2] if len(facts) > 2 and "/" in facts[1] else facts[1]))
+    assert kinds == set(KINDS)
+    assert outcomes >= {
+        "an exit state", "JoinError", "SplitTimeoutError", "TaskError", "RetryExhaustedError", "AttemptTimeoutError",
+        "WorkflowError", "WorkflowTimeoutError", "RunCancelledError", "CancelledError",
+    }  # fmt: skip
+    assert places >= {"asked", "logged", "stored", "swallowed", "timed out", "join failed", "group", "shield", "lock"}
 
 
 @pytest.mark.skipif("CANO_FUZZ_SEED" not in os.environ, reason="CANO_FUZZ_SEED names a seed to replay")

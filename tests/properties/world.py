@@ -134,7 +134,8 @@ class World:
         if stop is None:
             return
         if stop[0] == "turn":
-            for _ in range(stop[1]):
+            await asyncio.sleep(stop[1])
+            for _ in range(stop[2]):
                 await asyncio.sleep(0)
             run.cancel("at a turn")
             return
