@@ -50,14 +50,14 @@ class Pool:
             surplus = self._workers - limit
         for _ in range(surplus):
             self._queue.put(None)
-        self._grow(self._queue.qsize())
+        self._grow()
 
     def submit(self, job: _Job) -> None:
         """Queue a job. A job must not raise."""
         with self._lock:
             self._unfinished += 1
         self._queue.put(job)
-        self._grow(1)
+        self._grow()
 
     def submit_many(self, jobs: list[_Job]) -> None:
         """Queue a batch of jobs under one lock."""
@@ -66,24 +66,27 @@ class Pool:
         put = self._queue.put
         for job in jobs:
             put(job)
-        self._grow(len(jobs))
+        self._grow()
 
     def outstanding(self) -> int:
         """Return how many jobs are queued or running."""
         return self._unfinished
 
-    def _grow(self, wanted: int) -> None:
-        while wanted > 0:
-            with self._lock:
-                if self._idle >= min(wanted, self._queue.qsize()) or self._workers >= self._limit:
-                    return
-                self._workers += 1
-                self._serial += 1
-                # Counted idle at once, so that the next submit does not start another for the same job.
-                self._idle += 1
-                name = f"cano-worker-{self._serial}"
-            threading.Thread(target=self._work, name=name, daemon=True).start()
-            wanted -= 1
+    def _grow(self) -> None:
+        """Start a worker if a job waits and nobody is idle. The worker starts the next one, if jobs still wait then.
+
+        One after the other, because short jobs are done by the first few before more could even run (under the GIL, every
+        further one would only compete), while jobs that block let the next worker start at once.
+        """
+        with self._lock:
+            if self._idle or self._workers >= self._limit or self._queue.empty():
+                return
+            self._workers += 1
+            self._serial += 1
+            # Counted idle at once, so that the next submit does not start another for the same job.
+            self._idle += 1
+            name = f"cano-worker-{self._serial}"
+        threading.Thread(target=self._work, name=name, daemon=True).start()
 
     def _work(self) -> None:
         get = self._queue.get
@@ -95,6 +98,9 @@ class Pool:
                 if job is None:
                     self._workers -= 1
                     return
+                is_last_idle = not self._idle
+            if is_last_idle:
+                self._grow()
             job()
             del job
             with lock:

@@ -82,8 +82,7 @@ fn has_constant_rate() -> bool {
 
 /// The loop's clock for the length of a time slice: read once, then extrapolated by the counter.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Stopwatch<'a> {
-    clock: &'a Clock,
+pub(crate) struct Stopwatch {
     started: f64,
     started_ticks: u64,
     /// 0 where the clock itself must be read each time.
@@ -92,7 +91,7 @@ pub(crate) struct Stopwatch<'a> {
 
 impl Clock {
     /// Starts a stopwatch.
-    pub(crate) fn stopwatch(&self, py: Python<'_>) -> PyResult<Stopwatch<'_>> {
+    pub(crate) fn stopwatch(&self, py: Python<'_>) -> PyResult<Stopwatch> {
         let started = self.now(py)?;
         let started_ticks = ticks();
         let mut seconds_per_tick = 0.0;
@@ -104,24 +103,24 @@ impl Clock {
                 seconds_per_tick = seconds / counted as f64;
             }
         }
-        Ok(Stopwatch { clock: self, started, started_ticks, seconds_per_tick })
+        Ok(Stopwatch { started, started_ticks, seconds_per_tick })
     }
 }
 
-impl Stopwatch<'_> {
+impl Stopwatch {
     /// When it was started, on the loop's clock.
     pub(crate) fn started(&self) -> f64 {
         self.started
     }
 
-    /// The time on the loop's clock.
+    /// The time on the loop's clock, which must be the one that made the stopwatch.
     #[inline]
-    pub(crate) fn now(&self, py: Python<'_>) -> PyResult<f64> {
+    pub(crate) fn now(&self, clock: &Clock, py: Python<'_>) -> PyResult<f64> {
         if self.seconds_per_tick > 0.0 {
             // Another core's counter may be behind by a few ticks: time does not run backwards for that.
             Ok(self.started + ticks().saturating_sub(self.started_ticks) as f64 * self.seconds_per_tick)
         } else {
-            self.clock.now(py)
+            clock.now(py)
         }
     }
 }

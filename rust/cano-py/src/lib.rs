@@ -15,6 +15,7 @@ mod run;
 mod spec;
 mod split;
 mod store;
+mod threads;
 mod timers;
 
 use pyo3::prelude::*;

@@ -32,17 +32,18 @@ use pyo3::prelude::*;
 use pyo3::types::PyString;
 
 use crate::branch::{Branch, Outcome};
-use crate::clock::Clock;
+use crate::clock::{Clock, Stopwatch};
 use crate::columns::Table;
 use crate::confined::{Confined, Slot};
 use crate::current::{copy_current_context, running_loop};
 use crate::indices::ByIndex;
 use crate::spec::{CallSpec, SplitSpec};
+use crate::threads::{Cursor, Exchange};
 use crate::timers::{Due, TimerId, Timers};
 use events::Wants;
 
 /// How long the engine works in one loop callback before others have their turn, in seconds (promised: about 10 ms).
-pub(crate) const SLICE: f64 = 0.0015;
+pub(crate) const SLICE: f64 = 0.002;
 /// Eager starts nest on the C stack when branches split again; beyond this depth a split starts from a loop callback.
 const DEPTH_LIMIT: u32 = 40;
 
@@ -60,6 +61,10 @@ pub(crate) struct SplitDriver {
     /// Sync attempts that ended on their threads; the only thing other threads write.
     landed: Mutex<VecDeque<Py<PyAny>>>,
     landing: AtomicBool,
+    /// What the workers of a sync split over data take and bring.
+    pub(crate) exchange: Exchange,
+    /// The context a run was in when it entered the split.
+    snapshot: Py<PyAny>,
     event_loop: Py<PyAny>,
     clock: Clock,
 }
@@ -91,6 +96,8 @@ pub(super) struct State {
     pub(super) table: RefCell<Table>,
     pub(super) batch: RefCell<Vec<Py<Branch>>>,
     pub(super) jobs: RefCell<Vec<Py<PyAny>>>,
+    /// Items of this turn for the workers.
+    pub(super) to_threads: RefCell<Vec<(u32, Py<PyAny>)>>,
     pub(super) timers: RefCell<Timers>,
     pub(super) hedge: Cell<TimerId>,
     pub(super) opened: Cell<bool>,
@@ -122,10 +129,10 @@ impl SplitDriver {
         let event_loop = running_loop(py)?;
         let clock = Clock::of(&event_loop)?;
         let introspect = scope.getattr(intern!(py, "introspect"))?.is_truthy()?;
-        let real_tasks =
-            introspect || !event_loop.call_method0(intern!(py, "get_task_factory"))?.is_none();
+        let real_tasks = introspect || !event_loop.call_method0(intern!(py, "get_task_factory"))?.is_none();
         let entered = clock.now(py)?;
         let plan = spec.get();
+        let snapshot = copy_current_context(py)?;
         let machine = SplitMachine::new(plan.rule, None, plan.bulkhead, plan.hedge_delay.is_some());
         Ok(Self {
             state: Confined::new(State {
@@ -136,7 +143,7 @@ impl SplitDriver {
                 outbox,
                 real_tasks,
                 entered,
-                snapshot: copy_current_context(py)?.unbind(),
+                snapshot: snapshot.clone().unbind(),
                 machine: RefCell::new(machine),
                 items_left: Slot::default(),
                 plain_source: Cell::new(false),
@@ -150,6 +157,7 @@ impl SplitDriver {
                 table: RefCell::default(),
                 batch: RefCell::default(),
                 jobs: RefCell::default(),
+                to_threads: RefCell::default(),
                 timers: RefCell::default(),
                 hedge: Cell::new(0),
                 opened: Cell::new(false),
@@ -166,6 +174,8 @@ impl SplitDriver {
             }),
             landed: Mutex::default(),
             landing: AtomicBool::new(false),
+            exchange: Exchange::default(),
+            snapshot: snapshot.unbind(),
             event_loop: event_loop.unbind(),
             clock,
         })
@@ -180,6 +190,19 @@ impl SplitDriver {
     #[inline]
     pub(crate) fn now_at(&self, py: Python<'_>) -> PyResult<f64> {
         self.clock.now(py)
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    pub(crate) fn stopwatch(&self, py: Python<'_>) -> PyResult<Stopwatch> {
+        self.clock.stopwatch(py)
+    }
+
+    /// The context the run was in when it entered the split.
+    pub(crate) fn snapshot<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {
+        self.snapshot.bind(py)
     }
 
     pub(crate) fn task_name<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
@@ -331,10 +354,20 @@ impl SplitDriver {
         slf.get().end_turn(slf)
     }
 
-    /// Takes in, on a worker thread, that a sync attempt has ended.
+    /// Takes in, on a worker thread, that a sync attempt has ended. What comes back, the loop is to be woken with.
     #[pyo3(name = "landed")]
-    fn python_landed(slf: &Bound<'_, Self>, attempt: Py<PyAny>) -> PyResult<()> {
+    fn python_landed(slf: &Bound<'_, Self>, attempt: Py<PyAny>) -> PyResult<Option<Py<crate::hook::Hook>>> {
         slf.get().land(slf, attempt)
+    }
+
+    /// A worker begins; whether another worker's job must be submitted.
+    fn take_up(&self) -> bool {
+        self.exchange.take_up()
+    }
+
+    /// A worker's way through the items, in a context of its own.
+    fn cursor(slf: &Bound<'_, Self>) -> PyResult<Cursor> {
+        Cursor::new(slf)
     }
 
     /// Waits (as a future) until a fresh branch may start; true at once if it may.
@@ -358,6 +391,8 @@ impl SplitDriver {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.event_loop)?;
+        visit.call(&self.snapshot)?;
+        self.exchange.visit(&visit)?;
         if let Ok(landed) = self.landed.try_lock() {
             for attempt in landed.iter() {
                 visit.call(attempt)?;

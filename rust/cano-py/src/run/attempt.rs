@@ -47,7 +47,7 @@ pub(super) fn start<'py>(slf: &Bound<'py, Run>, state: &State, index: StateId, a
         Ok(value) => value,
         Err(error) => return raised(py, state, error).map(Went::Act),
     };
-    if task.call.kind == CallKind::Inline && !crate::split::is_awaitable(&value)? {
+    if task.call.kind == CallKind::Inline && !crate::split::is_awaitable(&value) {
         return returned(slf, state, value);
     }
     match awaited(&value) {
@@ -87,7 +87,7 @@ pub(super) fn returned<'py>(slf: &Bound<'py, Run>, state: &State, value: Bound<'
     let py = slf.py();
     let Some(index) = state.current() else { return Err(missing(py)) };
     let task = task_of(state, index).ok_or_else(|| missing(py))?;
-    if task.call.kind == CallKind::Thread && crate::split::is_awaitable(&value)? {
+    if task.call.kind == CallKind::Thread && crate::split::is_awaitable(&value) {
         return match awaited(&value) {
             Ok(iterator) => {
                 state.doing.set(Doing::Task(iterator.unbind()));
@@ -253,7 +253,11 @@ pub(super) fn raised(py: Python<'_>, state: &State, error: PyErr) -> PyResult<Ac
                 broken.set_context(py, Some(error));
                 error = broken;
             }
-            Err(fatal) => return Err(fatal),
+            Err(fatal) => {
+                state.tell(py, RunMachine::stop)?;
+                state.leave(py, index, Some(fatal.value(py).as_any()))?;
+                return Err(fatal);
+            }
         }
         unit = py.import(intern!(py, "cano._engine.scope"))?.call_method0(intern!(py, "unit"))?.extract()?;
     }

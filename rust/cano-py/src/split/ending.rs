@@ -1,7 +1,7 @@
 //! What becomes of attempts, and how a split is decided.
 
 use cano_engine::{SplitMachine, SplitPhase, Verdict};
-use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PySystemExit};
+use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
 use pyo3::intern;
 use pyo3::prelude::*;
 
@@ -161,11 +161,6 @@ impl SplitDriver {
             }
             tell(py, state, |machine| machine.succeeded(index))?
         } else {
-            if is_fatal(&payload) {
-                state.fatal.set(Some(payload.unbind()));
-                self.stop(slf, state)?;
-                return tell(py, state, |machine| machine.dropped(index));
-            }
             if spec.retries() {
                 match self.another(py, state, &payload, attempt, now - started)? {
                     Ok(delay) => {
@@ -175,6 +170,14 @@ impl SplitDriver {
                 }
                 let done = state.again.borrow_mut().remove(&index);
                 drop(done);
+            }
+            // The branch's own, or its retry filter's.
+            if is_fatal(&payload) {
+                // It has ended, whatever comes of it: noted before the others are cancelled.
+                state.table.borrow_mut().errors.insert(index, payload.clone().unbind());
+                state.fatal.set(Some(payload.unbind()));
+                self.stop(slf, state)?;
+                return tell(py, state, |machine| machine.dropped(index));
             }
             self.record(py, state, index, attempt, now - started, None, Some(&payload))?;
             if state.wants.has(Wants::BRANCH_FAILURE) {
@@ -238,11 +241,10 @@ impl SplitDriver {
         match spec.retry_object.bind(py).call_method1(intern!(py, "wants"), (error,)).and_then(|it| it.is_truthy()) {
             Ok(false) => return Ok(Err(None)),
             Ok(true) => {}
-            Err(broken) if broken.is_instance_of::<PyException>(py) => {
+            Err(broken) => {
                 broken.set_context(py, Some(PyErr::from_value(error.clone())));
                 return Ok(Err(Some(broken.into_value(py).into_any().into_bound(py))));
             }
-            Err(fatal) => return Err(fatal),
         }
         let unit: f64 = state.scope.bind(py).call_method0(intern!(py, "unit"))?.extract()?;
         Ok(spec.retry.delay(attempt, elapsed, unit).ok_or(None))
@@ -385,6 +387,7 @@ impl SplitDriver {
             feeder.call_method0(intern!(py, "cancel"))?;
         }
         self.give_room(py, state)?;
+        self.forget_items(py, state)?;
         let mut attempts: Vec<(u64, Attempt)> = state
             .live
             .borrow()
@@ -413,5 +416,31 @@ impl SplitDriver {
             }
         }
         self.wake(slf, state)
+    }
+
+    /// Cancels what is queued for worker threads, or runs on one in a way that is not in `live`: nobody waits for it.
+    fn forget_items(&self, py: Python<'_>, state: &State) -> PyResult<()> {
+        let queued = self.exchange.withdraw();
+        let turn = std::mem::take(&mut *state.to_threads.borrow_mut());
+        drop((queued, turn));
+        let running = {
+            let machine = state.machine.borrow();
+            let live = state.live.borrow();
+            if machine.live() as usize <= live.len() || !self.exchange.is_used() {
+                return Ok(());
+            }
+            let table = state.table.borrow();
+            (0..machine.drawn())
+                .filter(|index| {
+                    let ended = table.values.get(*index as usize).is_some_and(Option::is_some)
+                        || table.errors.contains_key(index);
+                    !ended && !live.contains_key(index)
+                })
+                .collect::<Vec<u32>>()
+        };
+        for index in running {
+            tell(py, state, |machine| machine.dropped(index))?;
+        }
+        Ok(())
     }
 }

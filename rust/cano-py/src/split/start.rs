@@ -47,12 +47,14 @@ pub(crate) fn is_coroutine(object: &Bound<'_, PyAny>) -> bool {
     unsafe { ffi::Py_TYPE(object.as_ptr()) == &raw mut ffi::PyCoro_Type }
 }
 
-/// Whether an object can be awaited.
-pub(crate) fn is_awaitable(object: &Bound<'_, PyAny>) -> PyResult<bool> {
-    if is_coroutine(object) {
-        return Ok(true);
+/// Whether an object can be awaited, by the slot that `await` itself looks at.
+#[inline]
+pub(crate) fn is_awaitable(object: &Bound<'_, PyAny>) -> bool {
+    // SAFETY: the object is alive, and so is its type, whose table of asynchronous methods is null or valid.
+    unsafe {
+        let methods = (*ffi::Py_TYPE(object.as_ptr())).tp_as_async;
+        !methods.is_null() && (*methods).am_await.is_some()
     }
-    object.hasattr(intern!(object.py(), "__await__"))
 }
 
 impl SplitDriver {
@@ -65,7 +67,7 @@ impl SplitDriver {
         let left = entered.leave();
         DEPTH.set(DEPTH.get() - 1);
         state.pumping.set(false);
-        let submitted = self.submit_jobs(slf.py(), state);
+        let submitted = self.submit_jobs(slf.py(), state).and_then(|()| self.submit_items(slf, state));
         started.and(left).and(submitted)
     }
 
@@ -107,7 +109,7 @@ impl SplitDriver {
                     if let Some((call, item)) = again {
                         self.launch(slf, state, index, &call, item.bind(py))?;
                     }
-                    now = watch.now(py)?;
+                    now = watch.now(&self.clock, py)?;
                     if now >= slice_end {
                         return self.pause_pump(slf, state);
                     }
@@ -137,15 +139,19 @@ impl SplitDriver {
                 Some(call) if simple && call.kind == CallKind::Coroutine => {
                     now = self.start_coroutine(slf, state, entered, &watch, index, call, &item, now)?;
                 }
+                Some(call) if simple && call.kind == CallKind::Thread && spec.attempt_timeout.is_none() => {
+                    state.to_threads.borrow_mut().push((index, item.unbind()));
+                    now = watch.now(&self.clock, py)?;
+                }
                 Some(call) if call.kind == CallKind::Thread => {
                     // What runs on a thread finds nothing entered here: no need to leave either.
                     self.launch(slf, state, index, call, &item)?;
-                    now = watch.now(py)?;
+                    now = watch.now(&self.clock, py)?;
                 }
                 Some(call) => {
                     entered.leave()?;
                     self.launch(slf, state, index, call, &item)?;
-                    now = watch.now(py)?;
+                    now = watch.now(&self.clock, py)?;
                 }
                 None => {
                     entered.leave()?;
@@ -154,7 +160,7 @@ impl SplitDriver {
                             now = self.start_coroutine(slf, state, entered, &watch, index, &call, &item, now)?;
                         } else {
                             self.launch(slf, state, index, &call, &item)?;
-                            now = watch.now(py)?;
+                            now = watch.now(&self.clock, py)?;
                         }
                     }
                 }
@@ -253,7 +259,7 @@ impl SplitDriver {
         slf: &Bound<'py, Self>,
         state: &State,
         entered: &mut Entered<'_, 'py>,
-        watch: &Stopwatch<'_>,
+        watch: &Stopwatch,
         index: u32,
         call: &CallSpec,
         item: &Bound<'py, PyAny>,
@@ -267,21 +273,21 @@ impl SplitDriver {
                 entered.leave()?;
                 let error = error.into_value(py).into_any().into_bound(py);
                 self.ended(slf, state, index, 1, began, Outcome::Error, error, None)?;
-                return watch.now(py);
+                return watch.now(&self.clock, py);
             }
         };
         if !is_coroutine(&coro) {
             entered.leave()?;
             let context = copy_context(state.snapshot.bind(py))?;
             self.begin(slf, state, index, 1, &coro, &context, began)?;
-            return watch.now(py);
+            return watch.now(&self.clock, py);
         }
         let branch = entered.enter()?;
         let branch_state = branch.get().state()?;
         branch_state.assign(index, 1, began, &coro);
         match branch::step(&coro, None) {
             Stepped::Returned(value) if entered.is_unshared(&branch) => {
-                let now = watch.now(py)?;
+                let now = watch.now(&self.clock, py)?;
                 {
                     let mut table = state.table.borrow_mut();
                     let row = index as usize;
@@ -301,7 +307,7 @@ impl SplitDriver {
                 entered.leave()?;
                 parked?;
                 self.keep(slf, state, &branch)?;
-                watch.now(py)
+                watch.now(&self.clock, py)
             }
         }
     }
@@ -372,7 +378,7 @@ impl SplitDriver {
                 let error = error.into_value(py).into_any().into_bound(py);
                 self.ended(slf, state, index, attempt, started, Outcome::Error, error, None)
             }
-            Ok(value) if call.kind == CallKind::Coroutine || is_awaitable(&value)? => {
+            Ok(value) if call.kind == CallKind::Coroutine || is_awaitable(&value) => {
                 self.begin(slf, state, index, attempt, &value, &context, started)
             }
             Ok(value) => self.ended(slf, state, index, attempt, started, Outcome::Ok, value, None),
@@ -431,7 +437,7 @@ impl SplitDriver {
         started: f64,
     ) -> PyResult<()> {
         let py = slf.py();
-        if !is_awaitable(awaitable)? {
+        if !is_awaitable(awaitable) {
             // Declared a coroutine function, but what came is a plain value: then that is the output.
             return self.ended(slf, state, index, attempt, started, Outcome::Ok, awaitable.clone(), None);
         }
@@ -461,32 +467,55 @@ impl SplitDriver {
     /// Hands the sync attempts of this turn to the worker threads.
     pub(super) fn submit_jobs(&self, py: Python<'_>, state: &State) -> PyResult<()> {
         let jobs = std::mem::take(&mut *state.jobs.borrow_mut());
-        if jobs.is_empty() {
+        if jobs.is_empty() { Ok(()) } else { submit(py, &jobs) }
+    }
+
+    /// Hands the items of this turn to the worker threads.
+    fn submit_items(&self, slf: &Bound<'_, Self>, state: &State) -> PyResult<()> {
+        let py = slf.py();
+        let items = std::mem::take(&mut *state.to_threads.borrow_mut());
+        let Some(call) = state.spec.get().call.as_ref().filter(|_| !items.is_empty()) else {
+            return Ok(());
+        };
+        if !self.exchange.offer(items) {
             return Ok(());
         }
-        static SUBMIT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        SUBMIT
-            .get_or_try_init(py, || {
-                py.import("cano._engine.threads")?.getattr("pool")?.getattr("submit_many").map(Bound::unbind)
-            })?
+        static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let drain = CLASS
+            .get_or_try_init(py, || py.import("cano._engine.drain")?.getattr("Drain").map(Bound::unbind))?
             .bind(py)
-            .call1((jobs,))
-            .map(drop)
+            .call1((slf, &call.function, call.store, &state.store))?
+            .unbind();
+        submit(py, &[drain])
+    }
+
+    /// What the loop has to call to take in what has landed, unless it is going to; from any thread.
+    ///
+    /// It is the Python below that hands it to the loop. On 3.13 and older a thread that meets interpreter shutdown while it
+    /// runs Python code, as `call_soon_threadsafe` is, is unwound by force, and aborts the process if there are native
+    /// frames on its stack.
+    pub(crate) fn wake_up(&self, slf: &Bound<'_, Self>) -> PyResult<Option<Py<crate::hook::Hook>>> {
+        if self.landing.load(Ordering::Acquire) || self.landing.swap(true, Ordering::AcqRel) {
+            return Ok(None);
+        }
+        crate::hook::Hook::drain(slf).map(|hook| Some(hook.unbind()))
     }
 
     /// Takes in, on a worker thread, that a sync attempt has ended; one wake-up serves all that land meanwhile.
-    pub(super) fn land(&self, slf: &Bound<'_, Self>, attempt: Py<PyAny>) -> PyResult<()> {
-        let py = slf.py();
+    pub(super) fn land(&self, slf: &Bound<'_, Self>, attempt: Py<PyAny>) -> PyResult<Option<Py<crate::hook::Hook>>> {
         self.landed.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push_back(attempt);
-        if self.landing.swap(true, Ordering::AcqRel) {
-            return Ok(());
-        }
-        let hook = crate::hook::Hook::drain(slf)?;
-        match self.event_loop.bind(py).call_method1(intern!(py, "call_soon_threadsafe"), (hook,)) {
-            Ok(_) => Ok(()),
-            // The loop was closed under the run: nobody waits any more.
-            Err(error) if error.is_instance_of::<pyo3::exceptions::PyRuntimeError>(py) => Ok(()),
-            Err(error) => Err(error),
-        }
+        self.wake_up(slf)
     }
+}
+
+/// The process's worker threads.
+fn pool(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+    static POOL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    Ok(POOL
+        .get_or_try_init(py, || py.import("cano._engine.threads")?.getattr("pool").map(Bound::unbind))?
+        .bind(py))
+}
+
+fn submit(py: Python<'_>, jobs: &[Py<PyAny>]) -> PyResult<()> {
+    pool(py)?.call_method1(intern!(py, "submit_many"), (PyList::new(py, jobs)?,)).map(drop)
 }

@@ -9,6 +9,7 @@ use super::{SLICE, SplitDriver, State, tell};
 use crate::branch::{self, Branch, Outcome};
 use crate::current::call_soon;
 use crate::hook::Hook;
+use crate::threads::Landed;
 use crate::timers::Due;
 
 impl SplitDriver {
@@ -16,24 +17,35 @@ impl SplitDriver {
     pub(crate) fn end_turn(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let state = self.state()?;
-        if state.closed.get() || state.pumping.get() {
+        if state.pumping.get() {
             return Ok(());
+        }
+        if state.closed.get() {
+            // The caller is gone; what was cancelled still cleans up.
+            return self.schedule_batch(slf, state);
         }
         let may_start = state.machine.borrow().may_start();
         let mut answer = Ok(());
-        if may_start {
-            self.give_room(py, state)?;
+        // While the start loop waits for its next slice nobody else starts anything, or slices would add up in a turn.
+        if may_start && !state.pump_scheduled.get() {
             answer = self.pump(slf, state);
+            // Behind the start loop: retries that are due go first, and then there may be room for a fresh branch.
+            self.give_room(py, state)?;
         }
-        let batch = std::mem::take(&mut *state.batch.borrow_mut());
-        if !batch.is_empty() {
-            call_soon(self.event_loop.bind(py), Hook::batch(slf, batch)?.as_any())?;
-        }
+        self.schedule_batch(slf, state)?;
         let decided = state.machine.borrow().is_decided();
         if decided {
             self.wake(slf, state)?;
         }
         answer
+    }
+
+    fn schedule_batch(&self, slf: &Bound<'_, Self>, state: &State) -> PyResult<()> {
+        let batch = std::mem::take(&mut *state.batch.borrow_mut());
+        if batch.is_empty() {
+            return Ok(());
+        }
+        call_soon(self.event_loop.bind(slf.py()), Hook::batch(slf, batch)?.as_any())
     }
 
     /// The callback that `schedule_pump` asked for has come; `guarded` ends the turn, and so pumps.
@@ -51,7 +63,7 @@ impl SplitDriver {
         let mut answer = Ok(());
         for branch in left.by_ref() {
             answer = branch::resume(branch.bind(py), None);
-            if answer.is_err() || watch.now(py)? >= slice_end {
+            if answer.is_err() || watch.now(&self.clock, py)? >= slice_end {
                 break;
             }
         }
@@ -102,9 +114,7 @@ impl SplitDriver {
                 break;
             }
         }
-        if !state.closed.get() {
-            self.arm_loop(slf, state)?;
-        }
+        self.arm_loop(slf, state)?;
         answer
     }
 
@@ -144,16 +154,18 @@ impl SplitDriver {
         let py = slf.py();
         let state = self.state()?;
         self.landing.store(false, Ordering::Release);
+        self.take_from_threads(slf, state)?;
         let slice_end = self.now_at(py)? + SLICE;
         loop {
             let next = self.landed.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop_front();
-            let Some(attempt) = next else { return Ok(()) };
+            let Some(attempt) = next else { break };
             self.take_landed(slf, state, attempt.bind(py))?;
             if self.now_at(py)? >= slice_end {
                 break;
             }
         }
-        let more = !self.landed.lock().unwrap_or_else(std::sync::PoisonError::into_inner).is_empty();
+        let more = self.exchange.has_landed()
+            || !self.landed.lock().unwrap_or_else(std::sync::PoisonError::into_inner).is_empty();
         if more && !self.landing.swap(true, Ordering::AcqRel) {
             call_soon(self.event_loop.bind(py), Hook::drain(slf)?.as_any())?;
         }
@@ -185,10 +197,63 @@ impl SplitDriver {
         if !error.is_none() {
             return self.ended(slf, state, index, number, started, Outcome::Error, error, Some(ended));
         }
-        if super::start::is_awaitable(&outcome)? {
+        if super::start::is_awaitable(&outcome) {
             let context = attempt.getattr(intern!(py, "context"))?;
             return self.begin(slf, state, index, number, &outcome, &context, started);
         }
         self.ended(slf, state, index, number, started, Outcome::Ok, outcome, Some(ended))
+    }
+
+    /// Takes in what the workers of a sync split over data have brought, for at most a time slice.
+    fn take_from_threads(&self, slf: &Bound<'_, Self>, state: &State) -> PyResult<()> {
+        let landed = self.exchange.take_landed();
+        if landed.is_empty() {
+            return Ok(());
+        }
+        let py = slf.py();
+        let watch = self.clock.stopwatch(py)?;
+        let mut landed = landed.into_iter();
+        for one in landed.by_ref() {
+            self.take_one(slf, state, one)?;
+            if watch.now(&self.clock, py)? - watch.started() >= SLICE {
+                break;
+            }
+        }
+        let rest: Vec<Landed> = landed.collect();
+        if !rest.is_empty() {
+            self.exchange.put_back(rest);
+        }
+        Ok(())
+    }
+
+    fn take_one(&self, slf: &Bound<'_, Self>, state: &State, landed: Landed) -> PyResult<()> {
+        let py = slf.py();
+        let Landed { index, outcome, started, ended } = landed;
+        let decided = state.machine.borrow().is_decided();
+        match outcome {
+            Ok(value) if decided => py
+                .import(intern!(py, "cano._engine.threads"))?
+                .call_method1(intern!(py, "discard"), (value,))
+                .map(drop),
+            Err(_) if decided => Ok(()),
+            Ok(value) if super::start::is_awaitable(value.bind(py)) => {
+                let context = crate::current::copy_context(state.snapshot.bind(py))?;
+                self.begin(slf, state, index, 1, value.bind(py), &context, started)
+            }
+            Ok(value) => {
+                {
+                    let mut table = state.table.borrow_mut();
+                    // Not written before: nothing is let go of here.
+                    table.values[index as usize] = Some(value);
+                    table.durations[index as usize] = ended - started;
+                }
+                let verdict = tell(py, state, |machine| machine.succeeded(index))?;
+                if super::is_final(verdict) { self.obey(slf, state, verdict) } else { Ok(()) }
+            }
+            Err(error) => {
+                let error = error.into_bound(py);
+                self.ended(slf, state, index, 1, started, Outcome::Error, error, Some(ended))
+            }
+        }
     }
 }

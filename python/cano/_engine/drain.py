@@ -1,0 +1,75 @@
+"""What worker threads run for a split over data of the native engine whose function is sync.
+
+The engine hands out items and takes results in native code; only the calls are made here. That has to be Python: a thread that
+runs user code must have no native frame below it (see `threads`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from .attempts import wake_loop
+from .threads import pool
+
+if TYPE_CHECKING:
+    from cano._core import Cursor, SplitDriver
+
+
+class Drain:
+    """A worker's share of a split: calls the function on item after item, until none is left or its time is up."""
+
+    __slots__ = ("_driver", "_function", "_store", "_with_store")
+
+    def __init__(self, driver: SplitDriver, function: Callable[..., Any], with_store: bool, store: Any) -> None:
+        self._driver = driver
+        self._function = function
+        self._with_store = with_store
+        self._store = store
+
+    def __call__(self) -> None:
+        """Run, on a worker thread."""
+        driver = self._driver
+        if driver.take_up():
+            pool.submit(self)
+        while True:
+            # A context of its own for each branch: the next one gets this one, too, as long as nobody can have noticed.
+            cursor = driver.cursor()
+            if self._with_store:
+                cursor.context.run(_call_with_store, cursor, self._function, self._store)
+            else:
+                cursor.context.run(_call, cursor, self._function)
+            wake = cursor.wake
+            if wake is not None:
+                wake_loop(driver.loop, wake)
+            if cursor.is_empty:
+                return
+            if cursor.is_late:
+                # Others wait for a worker, too: this one queues again behind them.
+                pool.submit(self)
+                return
+
+
+def _call(cursor: Cursor, function: Callable[[Any], Any]) -> None:
+    answer = cursor.results.append
+    for item in cursor:
+        try:
+            value = function(item)
+        except BaseException as error:
+            # Without our own frame, which would keep alive what this worker holds.
+            trace = error.__traceback__
+            cursor.failed(error.with_traceback(None if trace is None else trace.tb_next))
+        else:
+            answer(value)
+
+
+def _call_with_store(cursor: Cursor, function: Callable[[Any, Any], Any], store: Any) -> None:
+    answer = cursor.results.append
+    for item in cursor:
+        try:
+            value = function(item, store)
+        except BaseException as error:
+            trace = error.__traceback__
+            cursor.failed(error.with_traceback(None if trace is None else trace.tb_next))
+        else:
+            answer(value)

@@ -1,0 +1,252 @@
+//! A split over data whose function is sync: items are handed out to worker threads, results taken in, in batches.
+//!
+//! The calls themselves are made in Python (`_engine/drain.py`): a thread that runs user code must have no native frame
+//! below it. Costs a tenth of a job per item.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use pyo3::exceptions::PyStopIteration;
+use pyo3::ffi;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyList;
+
+use crate::clock::Stopwatch;
+use crate::confined::{Confined, Slot};
+use crate::current::copy_context;
+use crate::hook::Hook;
+use crate::split::SplitDriver;
+
+/// After this many seconds a worker lets other jobs have their turn.
+const SHARE: f64 = 0.02;
+
+/// What became of an item on its thread.
+pub(crate) struct Landed {
+    pub(crate) index: u32,
+    /// The value, or what was raised.
+    pub(crate) outcome: Result<Py<PyAny>, Py<PyAny>>,
+    pub(crate) started: f64,
+    pub(crate) ended: f64,
+}
+
+/// What the loop's thread and the workers share. Nothing is called or let go of while a lock is held.
+#[derive(Default)]
+pub(crate) struct Exchange {
+    queue: Mutex<std::collections::VecDeque<(u32, Py<PyAny>)>>,
+    landed: Mutex<Vec<Landed>>,
+    /// Whether a job that will look at the queue waits for a worker.
+    pending: AtomicBool,
+    used: AtomicBool,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing panics while it holds a lock; if it did, the queues would be as good as before.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Exchange {
+    /// Queues items; whether a job must be submitted that looks at them.
+    pub(crate) fn offer(&self, items: Vec<(u32, Py<PyAny>)>) -> bool {
+        self.used.store(true, Ordering::Relaxed);
+        locked(&self.queue).extend(items);
+        !self.pending.swap(true, Ordering::AcqRel)
+    }
+
+    /// A worker begins; whether another job must be submitted, because there is more than it can begin with.
+    ///
+    /// So workers start one after the other, for as long as items wait: short calls are done by the first, while calls
+    /// that block let the next one begin at once.
+    pub(crate) fn take_up(&self) -> bool {
+        self.pending.store(false, Ordering::Release);
+        let waiting = locked(&self.queue).len();
+        waiting > 1 && !self.pending.swap(true, Ordering::AcqRel)
+    }
+
+    /// Whether anything was ever queued.
+    pub(crate) fn is_used(&self) -> bool {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Takes back what no worker has taken up.
+    pub(crate) fn withdraw(&self) -> std::collections::VecDeque<(u32, Py<PyAny>)> {
+        std::mem::take(&mut *locked(&self.queue))
+    }
+
+    pub(crate) fn take_landed(&self) -> Vec<Landed> {
+        std::mem::take(&mut *locked(&self.landed))
+    }
+
+    /// Puts back what there was no time for, before what has landed since.
+    pub(crate) fn put_back(&self, mut rest: Vec<Landed>) {
+        let mut landed = locked(&self.landed);
+        rest.append(&mut landed);
+        *landed = rest;
+    }
+
+    pub(crate) fn has_landed(&self) -> bool {
+        !locked(&self.landed).is_empty()
+    }
+
+    pub(crate) fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if let Ok(queue) = self.queue.try_lock() {
+            for (_, item) in queue.iter() {
+                visit.call(item)?;
+            }
+        }
+        if let Ok(landed) = self.landed.try_lock() {
+            for one in landed.iter() {
+                match &one.outcome {
+                    Ok(it) | Err(it) => visit.call(it)?,
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One worker's way through the items, in one context.
+#[pyclass(frozen, module = "cano._core")]
+pub(crate) struct Cursor {
+    driver: Py<SplitDriver>,
+    /// What the calls run in.
+    #[pyo3(get)]
+    context: Py<PyAny>,
+    /// Where the worker appends what a call returned; holds one value at most.
+    #[pyo3(get)]
+    results: Py<PyList>,
+    inner: Confined<Inner>,
+}
+
+struct Inner {
+    /// The item in hand, and when it was taken up.
+    current: Cell<Option<(u32, f64)>>,
+    failure: Slot,
+    watch: Stopwatch,
+    late: Cell<bool>,
+    empty: Cell<bool>,
+    /// The loop has to be woken with this, by the Python below (see `wake_up`).
+    wake: Slot<Hook>,
+}
+
+impl Cursor {
+    pub(crate) fn new(driver: &Bound<'_, SplitDriver>) -> PyResult<Self> {
+        let py = driver.py();
+        Ok(Self {
+            context: copy_context(driver.get().snapshot(py))?.unbind(),
+            results: PyList::empty(py).unbind(),
+            inner: Confined::new(Inner {
+                current: Cell::new(None),
+                failure: Slot::default(),
+                watch: driver.get().stopwatch(py)?,
+                late: Cell::new(false),
+                empty: Cell::new(false),
+                wake: Slot::default(),
+            }),
+            driver: driver.clone().unbind(),
+        })
+    }
+
+    /// Takes in what became of the item in hand.
+    fn settle(&self, py: Python<'_>, inner: &Inner, now: f64) -> PyResult<()> {
+        let Some((index, started)) = inner.current.take() else { return Ok(()) };
+        let outcome = match inner.failure.take() {
+            Some(error) => Err(error),
+            None => match self.results.bind(py).call_method0(intern!(py, "pop")) {
+                Ok(value) => Ok(value.unbind()),
+                Err(_) => Err(PyStopIteration::new_err(()).into_value(py).into_any()),
+            },
+        };
+        let driver = self.driver.bind(py);
+        locked(&driver.get().exchange.landed).push(Landed { index, outcome, started, ended: now });
+        if let Some(hook) = driver.get().wake_up(driver)? {
+            inner.wake.set(Some(hook));
+        }
+        Ok(())
+    }
+
+    /// Whether a call has left something in the context, which the next branch must not see.
+    fn is_context_used(&self, py: Python<'_>) -> bool {
+        // SAFETY: attached, both objects are alive; -1 is an error, which is cleared.
+        let same = unsafe {
+            ffi::PyObject_RichCompareBool(
+                self.context.as_ptr(),
+                self.driver.get().snapshot(py).as_ptr(),
+                ffi::Py_EQ,
+            )
+        };
+        if same < 0 {
+            drop(PyErr::take(py));
+        }
+        same != 1
+    }
+}
+
+#[pymethods]
+impl Cursor {
+    fn __iter__(slf: &Bound<'_, Self>) -> Py<Self> {
+        slf.clone().unbind()
+    }
+
+    /// Takes in the last item's result and hands out the next item.
+    fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        let inner = self.inner.get()?;
+        let now = inner.watch.now(self.driver.get().clock(), py)?;
+        let first = inner.current.take();
+        let had_one = first.is_some();
+        inner.current.set(first);
+        self.settle(py, inner, now)?;
+        if inner.wake.is_set() || (had_one && self.is_context_used(py)) {
+            return Ok(None);
+        }
+        if now - inner.watch.started() > SHARE {
+            inner.late.set(true);
+            return Ok(None);
+        }
+        let next = locked(&self.driver.get().exchange.queue).pop_front();
+        match next {
+            Some((index, item)) => {
+                inner.current.set(Some((index, now)));
+                Ok(Some(item))
+            }
+            None => {
+                inner.empty.set(true);
+                Ok(None)
+            }
+        }
+    }
+
+    /// The call raised.
+    fn failed(&self, error: Py<PyAny>) -> PyResult<()> {
+        self.inner.get()?.failure.set(Some(error));
+        Ok(())
+    }
+
+    /// What the loop is to be woken with, if it is.
+    #[getter]
+    fn wake(&self) -> PyResult<Option<Py<Hook>>> {
+        Ok(self.inner.get()?.wake.take())
+    }
+
+    /// Whether no item was left.
+    #[getter]
+    fn is_empty(&self) -> PyResult<bool> {
+        Ok(self.inner.get()?.empty.get())
+    }
+
+    /// Whether the worker's share of time is over.
+    #[getter]
+    fn is_late(&self) -> PyResult<bool> {
+        Ok(self.inner.get()?.late.get())
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.driver)?;
+        visit.call(&self.context)?;
+        visit.call(&self.results)?;
+        self.inner.get_for_gc().failure.visit(&visit)?;
+        self.inner.get_for_gc().wake.visit(&visit)
+    }
+}
