@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 from typing import Any
 
@@ -548,3 +549,11 @@ async def test_a_source_goes_on_after_retries(engine, make, bulkhead):
 
     result = await fan_out(branch, make(0, 1, 2, 3), bulkhead=bulkhead, retry=Retry.fixed(1, 1), engine=engine)
     assert result.outputs() == [0, 1, 2, 3]
+
+
+async def test_a_source_that_is_never_awaited_is_closed(engine):
+    """Decided by its numbers alone: the coroutine that would have given the items must not complain."""
+    for _ in range(2):
+        result = await fan_out(echo, lambda: asynchronously([1]), strategy=JoinStrategy.Quorum(0), engine=engine)
+        assert result.total_count == 0
+        gc.collect()

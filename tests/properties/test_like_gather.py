@@ -9,7 +9,6 @@ import random
 import time
 
 import pytest
-
 from tests.properties.world import Programs
 
 

@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+from tests.properties.recipes import Cook
+
 from cano import (
     BranchCancelledError,
     CancelToken,
@@ -26,8 +28,6 @@ from cano import (
 from cano.observe import KINDS
 from cano.results import SplitResult
 from cano.testing import VirtualTimeLoop
-
-from tests.properties.recipes import Cook
 
 Recipe = dict[str, Any]
 Trace = list[tuple[Any, ...]]
