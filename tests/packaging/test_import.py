@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
-import time
 
 BUDGET = 0.030
 """Seconds that `import cano` may add to a bare interpreter."""
@@ -31,10 +31,11 @@ def python(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def seconds(code: str) -> float:
-    """How long a process takes that runs the code."""
-    began = time.perf_counter()
+    """The processor time of a process that runs the code: what other processes do meanwhile hardly shows in it."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     python("-c", code)
-    return time.perf_counter() - began
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def test_import_loads_and_starts_nothing_else() -> None:
@@ -61,4 +62,4 @@ def test_import_time_is_within_its_budget() -> None:
         added = min(full) - min(bare)
         if added <= BUDGET:
             break
-    assert added <= BUDGET, f"import cano adds {added * 1000:.1f} ms to an interpreter that starts in {min(bare):.3f} s"
+    assert added <= BUDGET, f"import cano adds {added * 1000:.1f} ms to one that starts in {min(bare) * 1000:.1f} ms"
