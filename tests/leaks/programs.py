@@ -1,0 +1,143 @@
+"""The programs that test_leaks.py starts, each in a process of its own: `python programs.py CHECK ENGINE SCENARIO RUNS`."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+import traceback
+from typing import Any
+
+import scenarios
+from census import Watch, census, grown, native_heap, references, resident
+from scenarios import FAIL, SUCCEED, Boom, Thing, fan_out, items, on_a_future
+
+from cano import JoinError, set_thread_limit
+from cano._engine.threads import outstanding
+
+WARM_UP = 50  # runs after which caches, interned strings and free lists are what they will be
+
+
+async def settle() -> None:
+    """Let the loop forget what it has called, and the workers what they have done."""
+    while outstanding():
+        await asyncio.sleep(0.0005)
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+async def nothing_is_left(engine: str, name: str, _: int) -> None:
+    """One run: whatever it made is gone, without a collection if it succeeded."""
+    scenario = (SUCCEED | FAIL)[name]
+    for _ in range(3):  # the first ones import modules
+        await scenario(engine, Watch())
+    await settle()
+    gc.collect()
+    gc.disable()
+    before = census()
+    watch = Watch()
+    await scenario(engine, watch)
+    await settle()
+    if name in FAIL:
+        gc.collect()
+    assert len(watch) > 1
+    assert not watch.alive(), watch.alive()
+    assert not grown(before, census()), grown(before, census())
+
+
+async def nothing_grows(engine: str, name: str, runs: int) -> None:
+    """Many runs: as many objects, references and bytes afterwards as before."""
+    scenario = (SUCCEED | FAIL)[name]
+    shared: list[Any] = [scenarios.SHARED, scenarios.TOKEN, *scenarios.S, asyncio.get_running_loop(), asyncio.sleep]
+
+    async def repeat(times: int) -> tuple[Any, ...]:
+        for _ in range(times):
+            await scenario(engine, Watch())
+        await settle()
+        gc.collect()
+        return census(), references(shared), sys.getallocatedblocks(), native_heap(), resident()
+
+    await repeat(WARM_UP)
+    objects, counts, blocks, heap, memory = await repeat(WARM_UP)
+    objects_after, counts_after, blocks_after, heap_after, memory_after = await repeat(runs)
+    few = runs // 20  # less than one in twenty runs left behind; what is cached along the way does not count
+    assert not grown(objects, objects_after, few), grown(objects, objects_after, few)
+    assert all(after - before < few for before, after in zip(counts, counts_after, strict=True)), (counts, counts_after)
+    assert blocks_after - blocks < 200 + runs // 4, f"{blocks_after - blocks} blocks in {runs} runs"
+    assert heap_after - heap < 16_384 + runs * 16, f"{heap_after - heap} bytes of the C heap in {runs} runs"
+    assert memory_after - memory < 2_000_000 + memory // 100, f"{memory_after - memory} bytes in {runs} runs"
+
+
+async def an_error_keeps_no_other_branch(engine: str, way: str, count: int) -> None:
+    """Whoever keeps one branch's exception keeps that branch's frames, and nothing of the others."""
+    for fail_fast in (True, False):
+        watch = Watch()
+        kept = await one_error(engine, way, watch, count, fail_fast)
+        await settle()
+        gc.collect()
+        assert len(watch) >= count // 2
+        assert not watch.alive(), f"{len(watch.alive())} alive: {set(watch.alive())}"
+        assert "fail_at_the_middle" in {frame.name for frame in traceback.extract_tb(kept.__traceback__)}
+
+
+async def one_error(engine: str, way: str, watch: Watch, count: int, fail_fast: bool) -> BaseException:
+    middle = count // 2
+
+    def fail_at_the_middle(item: int) -> Thing:
+        if item == middle:
+            raise Boom
+        return watch("result", Thing())
+
+    async def async_fail_at_the_middle(item: int) -> Thing:
+        local = watch("local", Thing()) if item != middle else None
+        if item == middle:
+            await asyncio.sleep(0)
+        elif item > middle:
+            await on_a_future(local)
+        return fail_at_the_middle(item)
+
+    fn: Any = async_fail_at_the_middle if way == "async" else fail_at_the_middle
+    try:
+        await fan_out(fn, range(count), fail_fast=fail_fast, inline=way == "inline", engine=engine)
+    except JoinError as group:
+        return group.exceptions[0]
+    raise AssertionError("no branch failed")
+
+
+async def a_cancelled_branch_keeps_nothing(engine: str, _: str, count: int) -> None:
+    """A group of failures keeps what failed, not what was cancelled."""
+    watch = Watch()
+    try:
+        await fan_out(fail_first(watch), items(Watch(), count), engine=engine)
+    except JoinError as group:
+        kept = group
+    await settle()
+    gc.collect()
+    assert len(watch) > 5  # of many not all had begun
+    assert not watch.alive(), f"{len(watch.alive())} alive"
+    assert kept.result is not None
+    assert len(kept.result.cancelled) == count - 1
+
+
+def fail_first(watch: Watch) -> Any:
+    begun: list[int] = []
+
+    async def branch(_: Any) -> None:
+        begun.append(1)
+        if len(begun) == 1:
+            await asyncio.sleep(0)
+            raise Boom
+        local = watch("local", Thing())
+        await scenarios.never(local)
+
+    return branch
+
+
+CHECKS = {
+    check.__name__: check
+    for check in (nothing_is_left, nothing_grows, an_error_keeps_no_other_branch, a_cancelled_branch_keeps_nothing)
+}
+
+if __name__ == "__main__":
+    set_thread_limit(1)  # each worker, once it is there, keeps a context of its own
+    asyncio.run(CHECKS[sys.argv[1]](sys.argv[2], sys.argv[3], int(sys.argv[4])))
