@@ -631,3 +631,93 @@ def test_an_interrupt_in_a_source_goes_through_after_clean_up(engine, kind, asyn
     with pytest.raises(kind):
         asyncio.run(fan_out(branch, asource if asynchronous else source, engine=engine))
     assert log == ["0 over"]
+
+
+# --- hostile exceptions and values ---
+
+
+class Hostile(Exception):  # noqa: N818
+    """Raises whenever somebody looks at it."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("str")
+
+    def __repr__(self) -> str:
+        raise RuntimeError("repr")
+
+    def __eq__(self, other: object) -> bool:
+        raise RuntimeError("eq")
+
+    __hash__ = Exception.__hash__
+
+    def __bool__(self) -> bool:
+        raise RuntimeError("bool")
+
+    def add_note(self, note: str) -> None:
+        raise RuntimeError("note")
+
+
+async def test_an_exception_that_raises_when_it_is_looked_at(engine, caplog):
+    hostile = Hostile()
+
+    async def branch(item: int) -> None:
+        try:
+            await asyncio.sleep(item)
+        except asyncio.CancelledError:
+            raise Hostile from None
+        raise hostile
+
+    workflow: Workflow[str] = Workflow(engine=engine).add_exit_state("end")
+    join = JoinConfig(JoinStrategy.All, "end", store_partial_results=True)
+    workflow.register_map("fan", branch, [1, 2], join, retry=Retry.fixed(1, 1))
+    with pytest.raises(JoinError) as caught:
+        await workflow.orchestrate("fan")
+    assert caught.value.exceptions[0] is hostile
+    assert caught.value.result is not None
+    assert caught.value.result.cancelled == (1,)
+    assert len(logged(caplog)) == 1
+
+
+async def test_a_value_that_raises_when_it_is_looked_at(engine):
+    values = [Hostile(), Hostile()]
+
+    async def branch(item: int) -> Any:
+        await asyncio.sleep(item)
+        return values[item]
+
+    result = await fan_out(branch, range(2), engine=engine)
+    assert all(got is given for got, given in zip(result.outputs(), values, strict=True))
+    result = await fan_out(lambda item: item, values, inline=True, engine=engine)
+    assert all(got is given for got, given in zip(result.outputs(), values, strict=True))
+
+
+@pytest.mark.parametrize("kind", [StopIteration, StopAsyncIteration, GeneratorExit, BaseException, MemoryError])
+@pytest.mark.parametrize("suspend", [False, True])
+async def test_exceptions_with_a_meaning_of_their_own(engine, kind, suspend):
+    async def branch(_: int) -> None:
+        if suspend:
+            await asyncio.sleep(1)
+        raise kind("mine")
+
+    with pytest.raises(JoinError) as caught:
+        await fan_out(branch, [0], engine=engine)
+    assert caught.value.result is not None
+    error = caught.value.result.errors[0].error
+    if kind is StopIteration:  # as in any coroutine
+        assert type(error) is RuntimeError
+        assert error.__cause__ is not None
+        error = error.__cause__
+    assert type(error) is kind
+
+
+async def test_a_branch_whose_coroutine_was_awaited_elsewhere(engine):
+    """A coroutine can be awaited once; what a misuse raises is the branch's own error."""
+
+    async def work() -> None:
+        await asyncio.sleep(0)
+
+    used = work()
+    await used
+    with pytest.raises(JoinError) as caught:
+        await fan_out(lambda _: used, [0], inline=True, engine=engine)
+    assert isinstance(caught.value.exceptions[0], RuntimeError)
