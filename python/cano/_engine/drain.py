@@ -56,9 +56,7 @@ def _call(cursor: Cursor, function: Callable[[Any], Any]) -> None:
         try:
             value = function(item)
         except BaseException as error:
-            # Without our own frame, which would keep alive what this worker holds.
-            trace = error.__traceback__
-            cursor.failed(error.with_traceback(None if trace is None else trace.tb_next))
+            cursor.failed(_of_the_user(error))
         else:
             answer(value)
 
@@ -69,7 +67,15 @@ def _call_with_store(cursor: Cursor, function: Callable[[Any, Any], Any], store:
         try:
             value = function(item, store)
         except BaseException as error:
-            trace = error.__traceback__
-            cursor.failed(error.with_traceback(None if trace is None else trace.tb_next))
+            cursor.failed(_of_the_user(error))
         else:
             answer(value)
+
+
+def _of_the_user(error: BaseException) -> BaseException:
+    """Take our own frame off an error's traceback: it would keep alive what this worker holds.
+
+    In a function of its own, because a traceback in a variable of that very frame would be a cycle.
+    """
+    trace = error.__traceback__
+    return error.with_traceback(None if trace is None else trace.tb_next)
