@@ -54,22 +54,20 @@ def _call(cursor: Cursor, function: Callable[[Any], Any]) -> None:
     answer = cursor.results.append
     for item in cursor:
         try:
-            value = function(item)
+            answer(
+                function(item)
+            )  # not in a variable: who keeps an error keeps the frames that called, and what they hold
         except BaseException as error:
             cursor.failed(_of_the_user(error))
-        else:
-            answer(value)
 
 
 def _call_with_store(cursor: Cursor, function: Callable[[Any, Any], Any], store: Any) -> None:
     answer = cursor.results.append
     for item in cursor:
         try:
-            value = function(item, store)
+            answer(function(item, store))
         except BaseException as error:
             cursor.failed(_of_the_user(error))
-        else:
-            answer(value)
 
 
 def _of_the_user(error: BaseException) -> BaseException:
