@@ -22,6 +22,8 @@ PYTHONS ?=
 WHEEL_TESTS ?= tests/contract
 # How long each random test of `make soak` goes on, in seconds.
 SOAK_SECONDS ?= 600
+# What `make bench` measures on: `make bench BENCH_PYTHON=python3.14`.
+BENCH_PYTHON ?= $(BIN)/python
 
 export CARGO_TERM_PROGRESS_WHEN ?= never
 # The interpreter that PyO3 is built for: set for every cargo command, so that none rebuilds what another has built.
@@ -37,11 +39,11 @@ endif
 endif
 
 RUST_SOURCES := $(shell find rust .cargo -type f \( -name '*.rs' -o -name '*.toml' \)) Cargo.toml Cargo.lock
-PYTHON_SOURCES := $(wildcard python/cano tests examples benches/python tools)
+PYTHON_SOURCES := $(wildcard python/cano tests examples benches tools)
 
-.PHONY: help demo test build lint format typecheck bench docs wheels soak clean
+.PHONY: help demo test build lint format typecheck bench bench-peers bench-guard bench-rust docs wheels soak clean
 help: ## list these targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1@\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F@ '{ printf "%-18s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F@ '{ printf "%-18s %s\n", $$1, $$2 }'
 
 demo: build $(STAMPS)/demo ## survey the standard library's source with a split over every file
 	$(BIN)/python examples/survey/main.py $(ARGS)
@@ -71,8 +73,20 @@ typecheck: build $(STAMPS)/test ## mypy and pyright, both strict
 	$(BIN)/mypy
 	$(BIN)/pyright --warnings
 
-bench: build $(STAMPS)/test $(STAMPS)/bench ## run the benchmarks: the engines beside plain asyncio and the Rust original
-	$(if $(wildcard benches/python),$(BIN)/python -m pytest benches/python $(ARGS))
+bench: $(STAMPS)/maturin ## measure the engines beside plain asyncio, and write docs/performance.md (BENCH_PYTHON= names the interpreter)
+	python=$$(benches/prepare.sh "$(BENCH_PYTHON)" bench) && \
+		$$python -m benches.python --out benches/results/$$(basename $$(dirname $$(dirname $$python))).json $(ARGS)
+	$(BIN)/python -m benches.report benches/results/cpython-*.json
+
+bench-peers: $(STAMPS)/maturin ## measure other workflow libraries on the same small jobs, and add them to docs/performance.md
+	python=$$(benches/prepare.sh "$(BENCH_PYTHON)" peers) && \
+		$$python -m benches.peers --out benches/results/peers.json $(ARGS)
+	$(BIN)/python -m benches.report benches/results/cpython-*.json
+
+bench-guard: $(STAMPS)/maturin ## count the instructions of hot paths and compare with stored figures (needs valgrind)
+	python=$$(benches/prepare.sh "$(BENCH_PYTHON)") && $$python -m benches.guard $(ARGS)
+
+bench-rust: $(STAMPS)/venv ## measure the Rust engine beside the Rust original, without Python
 	cargo bench --manifest-path benches/rust/Cargo.toml
 
 docs: $(STAMPS)/docs ## build the documentation into site/, warnings as errors
@@ -101,7 +115,7 @@ $(STAMPS)/maturin: $(STAMPS)/venv pyproject.toml
 	$(PIP) install "maturin>=1.9.4,<2"
 	@touch $@
 
-$(STAMPS)/demo $(STAMPS)/test $(STAMPS)/lint $(STAMPS)/docs $(STAMPS)/bench: $(STAMPS)/venv pyproject.toml tools/extra.py
+$(STAMPS)/demo $(STAMPS)/test $(STAMPS)/lint $(STAMPS)/docs: $(STAMPS)/venv pyproject.toml tools/extra.py
 	$(BIN)/python tools/extra.py $(@F) > $@.txt
 	$(PIP) install --requirement $@.txt
 	@touch $@

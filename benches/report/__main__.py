@@ -31,7 +31,12 @@ QUESTIONS = (
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benches.report", description=__doc__)
     parser.add_argument("results", type=Path, nargs="+", help="files that `python -m benches.python` wrote")
-    parser.add_argument("--peers", type=Path, help="the file that `python -m benches.peers` wrote")
+    parser.add_argument(
+        "--peers",
+        type=Path,
+        default=ROOT / "benches/results/peers.json",
+        help="the file that `python -m benches.peers` wrote",
+    )
     parser.add_argument("--docs", type=Path, default=DOCS, help="where performance.md and assets/ go")
     options = parser.parse_args()
     all_results = sorted((Results(path) for path in options.results), key=_age)
@@ -69,7 +74,9 @@ def _parts(all_results: list[Results], peers_file: Path | None) -> dict[str, str
         "stalls": _each(all_results, tables.stalls),
         "slower": headlines.slower(all_results),
         "uvloop": "## On uvloop\n\n" + _each(all_results, _on_uvloop),
-        "peers": peers.section(json.loads(peers_file.read_text(encoding="utf-8"))) if peers_file else "",
+        "peers": peers.section(json.loads(peers_file.read_text(encoding="utf-8")))
+        if peers_file and peers_file.exists()
+        else "",
         "details": _each(all_results, _details, "###"),
     }
 
