@@ -14,9 +14,9 @@ missing() {
 "$python" -c 'import venv, ensurepip' 2>/dev/null ||
     missing "'$python' has no venv module: install it (Debian: apt install python3-venv)."
 cargo --version >/dev/null 2>&1 ||
-    missing "cargo (Rust 1.85 or newer) is needed to build the native engine, and was not found or does not run: install it with rustup, or from your system's packages (Debian: apt install cargo; macOS: brew install rust)."
+    missing "cargo (Rust 1.94 or newer) is needed to build the native engine, and was not found or does not run: install it with rustup, or from your system's packages where they are new enough (macOS: brew install rust)."
 rust=$(rustc --version 2>/dev/null | sed 's/^rustc 1\.\([0-9]*\)\..*/\1/')
-[ "${rust:-0}" -ge 85 ] 2>/dev/null ||
-    missing "Rust 1.85 or newer is needed, and this is '$(rustc --version 2>&1 | head -n 1)': update it ('rustup update stable')."
+[ "${rust:-0}" -ge 94 ] 2>/dev/null ||
+    missing "Rust 1.94 or newer is needed, and this is '$(rustc --version 2>&1 | head -n 1)': update it ('rustup update stable')."
 command -v cc >/dev/null 2>&1 || command -v gcc >/dev/null 2>&1 || command -v clang >/dev/null 2>&1 ||
     missing "a C linker is needed to build the native engine: install one (Debian: apt install gcc libc6-dev; macOS: xcode-select --install)."

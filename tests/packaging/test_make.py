@@ -24,7 +24,7 @@ def machine(tmp_path: pathlib.Path) -> pathlib.Path:
     for tool in ("sh", "sed", "head", "printf"):
         if found := shutil.which(tool):
             (tmp_path / tool).symlink_to(found)
-    answers = {"cargo": "cargo 1.85.0 (x)", "rustc": "rustc 1.85.0 (x)", "cc": "cc"}
+    answers = {"cargo": "cargo 1.94.0 (x)", "rustc": "rustc 1.94.0 (x)", "cc": "cc"}
     for tool, answer in answers.items():
         (tmp_path / tool).write_text(f"#!/bin/sh\necho '{answer}'\n")
         (tmp_path / tool).chmod(0o755)
@@ -47,9 +47,9 @@ def test_a_complete_machine_passes(machine: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ("tool", "answer", "says"),
     [
-        ("cargo", None, "cargo (Rust 1.85 or newer) is needed"),
+        ("cargo", None, "cargo (Rust 1.94 or newer) is needed"),
         ("cc", None, "a C linker is needed"),
-        ("rustc", "rustc 1.70.0 (x)", "Rust 1.85 or newer is needed, and this is 'rustc 1.70.0 (x)'"),
+        ("rustc", "rustc 1.70.0 (x)", "Rust 1.94 or newer is needed, and this is 'rustc 1.70.0 (x)'"),
     ],
 )
 def test_what_is_missing_is_said_in_one_sentence(
