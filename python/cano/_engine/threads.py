@@ -48,6 +48,8 @@ class Pool:
         with self._lock:
             self._limit = limit
             surplus = self._workers - limit
+        # Only wakes them: whoever is woken looks whether it still is one too many. The limit may have changed again by
+        # then, and workers that were told to leave before may not have left yet.
         for _ in range(surplus):
             self._queue.put(None)
         self._grow()
@@ -86,7 +88,15 @@ class Pool:
             # Counted idle at once, so that the next submit does not start another for the same job.
             self._idle += 1
             name = f"cano-worker-{self._serial}"
-        threading.Thread(target=self._work, name=name, daemon=True).start()
+        try:
+            threading.Thread(target=self._work, name=name, daemon=True).start()
+        except RuntimeError:
+            # The system has no thread to give, or the interpreter is ending. The others do the work, if there are any.
+            with self._lock:
+                self._workers -= 1
+                self._idle -= 1
+                if not self._workers:
+                    raise
 
     def _work(self) -> None:
         get = self._queue.get
@@ -94,13 +104,17 @@ class Pool:
         while True:
             job = get()
             with lock:
+                if job is None and self._workers <= self._limit:
+                    continue
                 self._idle -= 1
                 if job is None:
                     self._workers -= 1
-                    return
                 is_last_idle = not self._idle
+            # Also by one that leaves: whoever counted on it, because it was idle, has started nobody else.
             if is_last_idle:
                 self._grow()
+            if job is None:
+                return
             job()
             del job
             with lock:
