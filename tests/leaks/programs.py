@@ -26,7 +26,14 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def nothing_is_left(engine: str, name: str, _: int) -> None:
+async def nothing_is_left(engine: str, name: str, runs: int) -> None:
+    """Of one run, and of many."""
+    await nothing_is_left_of_one(engine, name)
+    gc.enable()
+    await nothing_grows(engine, name, runs)
+
+
+async def nothing_is_left_of_one(engine: str, name: str) -> None:
     """One run: whatever it made is gone, without a collection if it succeeded."""
     scenario = (SUCCEED | FAIL)[name]
     for _ in range(3):  # the first ones import modules
@@ -133,9 +140,29 @@ def fail_first(watch: Watch) -> Any:
     return branch
 
 
+async def a_collector_that_never_rests(engine: str, _: str, runs: int) -> None:
+    """Every kind of run while each allocation may start a collection, which looks at everything half-made."""
+    gc.set_threshold(1, 1, 1)
+    try:
+        for name, scenario in (SUCCEED | FAIL).items():
+            for _ in range(runs):
+                watch = Watch()
+                await scenario(engine, watch)
+                await settle()
+                gc.collect()
+                assert not watch.alive(), f"{name}: {watch.alive()}"
+    finally:
+        gc.set_threshold(700, 10, 10)
+
+
 CHECKS = {
     check.__name__: check
-    for check in (nothing_is_left, nothing_grows, an_error_keeps_no_other_branch, a_cancelled_branch_keeps_nothing)
+    for check in (
+        nothing_is_left,
+        an_error_keeps_no_other_branch,
+        a_cancelled_branch_keeps_nothing,
+        a_collector_that_never_rests,
+    )
 }
 
 if __name__ == "__main__":

@@ -44,12 +44,7 @@ pytestmark = pytest.mark.timeout(660 if SOAK else 60)
 
 @pytest.mark.parametrize("scenario", scenario_names())
 def test_nothing_is_left_of_a_run(engine: str, scenario: str) -> None:
-    run("nothing_is_left", engine, scenario, 1)
-
-
-@pytest.mark.parametrize("scenario", scenario_names())
-def test_nothing_grows(engine: str, scenario: str) -> None:
-    run("nothing_grows", engine, scenario, MANY_RUNS if scenario in COMMON else RUNS)
+    run("nothing_is_left", engine, scenario, MANY_RUNS if scenario in COMMON else RUNS)
 
 
 COUNTS = [10, 1_000, pytest.param(100_000, marks=pytest.mark.skipif(not SOAK, reason="takes long: CANO_SOAK=1"))]
@@ -64,3 +59,7 @@ def test_an_error_keeps_no_other_branch_alive(engine: str, way: str, count: int)
 @pytest.mark.parametrize("count", COUNTS)
 def test_a_failed_join_keeps_no_cancelled_branch_alive(engine: str, count: int) -> None:
     run("a_cancelled_branch_keeps_nothing", engine, "-", count)
+
+
+def test_a_collector_that_never_rests(engine: str) -> None:
+    run("a_collector_that_never_rests", engine, "-", 20 if SOAK else 1)

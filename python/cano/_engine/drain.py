@@ -51,12 +51,11 @@ class Drain:
 
 
 def _call(cursor: Cursor, function: Callable[[Any], Any]) -> None:
+    # What a call gives is in no variable: whoever keeps an error keeps the frames below it, and what they hold.
     answer = cursor.results.append
     for item in cursor:
         try:
-            answer(
-                function(item)
-            )  # not in a variable: who keeps an error keeps the frames that called, and what they hold
+            answer(function(item))
         except BaseException as error:
             cursor.failed(_of_the_user(error))
 
