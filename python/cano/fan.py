@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from datetime import timedelta
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from . import _checks
@@ -25,6 +26,10 @@ Over = Iterable[I] | AsyncIterable[I] | Callable[[], Iterable[I] | AsyncIterable
 
 # The split of a fan_out has no state to go on with; a JoinConfig needs one.
 _NOWHERE = "joined"
+# What most calls want; making one with all its checks costs as much as a split of ten.
+_NONE_NEEDED = 0
+_PLAIN = JoinConfig(JoinStrategy.All, _NOWHERE)
+_NEVER = Retry.none()
 
 
 @overload
@@ -70,7 +75,7 @@ async def fan_out(
     attempt_timeout: Seconds | None = None,
     hedge_delay: Seconds | None = None,
     fail_fast: bool = True,
-    min_successes: int = 0,
+    min_successes: int = _NONE_NEEDED,
     inline: bool = False,
     engine: str | None = None,
 ) -> Any:
@@ -117,10 +122,10 @@ async def fan_out(
         >>> split.outputs(), split.cancelled
         (['b'], (0, 2))
     """
-    plan = _plan(
-        fn,
-        over,
-        JoinConfig(
+    if strategy is JoinStrategy.All and fail_fast is True and _is_plain(bulkhead, timeout, hedge_delay, min_successes):
+        join = _PLAIN
+    else:
+        join = JoinConfig(
             strategy,
             _NOWHERE,
             bulkhead=bulkhead,
@@ -128,7 +133,11 @@ async def fan_out(
             hedge_delay=hedge_delay,
             fail_fast=fail_fast,
             min_successes=min_successes,
-        ),
+        )
+    plan = _plan(
+        fn,
+        over,
+        join,
         retry,
         attempt_timeout,
         inline,
@@ -238,6 +247,10 @@ async def _collect(plan: SplitPlan, buffer: int, ordered: bool, engine: Any) -> 
         await collector.close()
 
 
+def _is_plain(bulkhead: Any, timeout: Any, hedge_delay: Any, min_successes: Any) -> bool:
+    return bulkhead is None and timeout is None and hedge_delay is None and min_successes is _NONE_NEEDED
+
+
 def _plan(
     fn: Any,
     over: Any,
@@ -246,24 +259,32 @@ def _plan(
     attempt_timeout: Seconds | None,
     inline: bool,
 ) -> SplitPlan:
-    options = Options.of(
-        fn,
-        UNSET if retry is None else retry,
-        UNSET if attempt_timeout is None else attempt_timeout,
-        inline,
-        UNSET,
-        UNSET,
-    )
+    name = None
+    if retry is None and attempt_timeout is None and type(fn) is FunctionType:  # with nothing to say of itself
+        retry = _NEVER
+        _checks.boolean(inline, "inline")
+    else:
+        options = Options.of(
+            fn,
+            UNSET if retry is None else retry,
+            UNSET if attempt_timeout is None else attempt_timeout,
+            inline,
+            UNSET,
+            UNSET,
+        )
+        name, retry, attempt_timeout, inline = options.name, options.retry, options.attempt_timeout, options.inline
     plan = split_over_data(
         fn,
         over,
         join,
-        name=options.name,
-        retry=options.retry,
-        attempt_timeout=options.attempt_timeout,
-        inline=options.inline,
+        name=name,
+        retry=retry,
+        attempt_timeout=attempt_timeout,
+        inline=inline,
         with_store=False,
     )
+    if join is _PLAIN:
+        return plan
     # How many items there are is the data's business, not a mistake of whoever wrote the call: that fails as a join.
     problems = join.problems(None)
     if problems:

@@ -222,12 +222,18 @@ class SplitResult(Generic[T_co]):
     __slots__ = ("_cancelled", "_columns", "_errors", "_rows", "_successes")
     __match_args__ = ("successes", "errors", "cancelled")
 
+    _columns: Columns
+    _successes: tuple[SplitTaskResult[T_co], ...] | None
+    _errors: tuple[SplitTaskResult[T_co], ...] | None
+    _cancelled: tuple[int, ...] | None
+    _rows: dict[int, SplitTaskResult[T_co]] | None
+
     def __init__(self, columns: Columns) -> None:
-        self._columns = columns
-        self._successes: tuple[SplitTaskResult[T_co], ...] | None = None
-        self._errors: tuple[SplitTaskResult[T_co], ...] | None = None
-        self._cancelled: tuple[int, ...] | None = None
-        self._rows: dict[int, SplitTaskResult[T_co]] | None = None
+        fill(self, "_columns", columns)
+        fill(self, "_successes", None)
+        fill(self, "_errors", None)
+        fill(self, "_cancelled", None)
+        fill(self, "_rows", None)
 
     @property
     def successes(self) -> tuple[SplitTaskResult[T_co], ...]:

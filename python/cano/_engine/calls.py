@@ -203,10 +203,21 @@ def examine_task(task: Any, *, inline: bool, name: str | None = None, what: str 
 
 
 def examine_map(function: Any, *, inline: bool, name: str | None = None, with_store: bool = True) -> Call:
-    """Examine the function of a split over data."""
+    """Examine the function of a split over data, remembering the answer for plain functions (see `_SHAPES`)."""
+    key = None
+    if type(function) is FunctionType and not (function.__dict__ or function.__defaults__ or function.__kwdefaults__):
+        key = (function.__code__, inline)
+        shape = _MAP_SHAPES.get(key)
+        if shape is not None and (with_store or shape[1] == ITEM):
+            return Call(function, shape[0], shape[1], name or describe(function))
     target, found_name = callable_of(function, "the function of a split over data")
     form, arity = _map_form(target, found_name, with_store)
-    return Call(form, _kind(target, inline), arity, name or found_name)
+    kind = _kind(target, inline)
+    if key is not None and form is function:
+        if len(_MAP_SHAPES) >= _SHAPES_LIMIT:
+            _MAP_SHAPES.clear()
+        _MAP_SHAPES[key] = (kind, arity)
+    return Call(form, kind, arity, name or found_name)
 
 
 def _kind(target: Any, inline: bool) -> int:
@@ -218,6 +229,7 @@ def _kind(target: Any, inline: bool) -> int:
 # Examining costs 1-10 µs; branches chosen at run time are often the same function or class many times over. The cache
 # is keyed on the code that runs, holds only the answer, and is small: nothing of the user's is kept alive by it.
 _SHAPES: dict[tuple[CodeType, bool], tuple[int, int]] = {}
+_MAP_SHAPES: dict[tuple[CodeType, bool], tuple[int, int]] = {}
 _SHAPES_LIMIT = 512
 
 

@@ -6,6 +6,7 @@ use std::time::Instant;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use pyo3::types::PyType;
 
 #[derive(Debug)]
 pub(crate) enum Clock {
@@ -16,21 +17,31 @@ pub(crate) enum Clock {
 }
 
 static STANDARD: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+/// A type of loops whose clock is the standard one: the first that was seen.
+static KNOWN: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+/// What the monotonic clock showed at an instant.
+static SHOWN: OnceLock<(Instant, f64)> = OnceLock::new();
 
 impl Clock {
     pub(crate) fn of(event_loop: &Bound<'_, PyAny>) -> PyResult<Self> {
         let py = event_loop.py();
-        let time = event_loop.get_type().getattr(intern!(py, "time"))?;
+        let class = event_loop.get_type();
+        if let (Some(known), Some(&(origin, shown))) = (KNOWN.get(py), SHOWN.get())
+            && class.is(known)
+        {
+            return Ok(Self::Monotonic { origin, shown });
+        }
         let standard = STANDARD.get_or_try_init(py, || {
             py.import("asyncio.base_events")?.getattr("BaseEventLoop")?.getattr("time").map(Bound::unbind)
         })?;
         // On Windows Python's monotonic clock is a coarser one than Rust's.
-        if cfg!(unix) && time.is(standard) {
-            let shown = event_loop.call_method0(intern!(py, "time"))?.extract()?;
-            Ok(Self::Monotonic { origin: Instant::now(), shown })
-        } else {
-            Ok(Self::Loop(event_loop.clone().unbind()))
+        if !cfg!(unix) || !class.getattr(intern!(py, "time"))?.is(standard) {
+            return Ok(Self::Loop(event_loop.clone().unbind()));
         }
+        let time: f64 = event_loop.call_method0(intern!(py, "time"))?.extract()?;
+        let &(origin, shown) = SHOWN.get_or_init(|| (Instant::now(), time));
+        KNOWN.get_or_init(py, || class.unbind());
+        Ok(Self::Monotonic { origin, shown })
     }
 
     /// The time on the loop's clock, in seconds.

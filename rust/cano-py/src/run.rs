@@ -23,7 +23,7 @@ use crate::current::{is_finalizing, running_loop};
 use crate::plan::PlanSpec;
 use crate::spec::SplitSpec;
 use crate::split::events::{Facts, Wants};
-use crate::split::{Poll, SLICE, SplitDriver};
+use crate::split::{Place, Poll, SLICE, SplitDriver};
 
 /// What the run waits for.
 enum Doing {
@@ -353,15 +353,15 @@ impl Run {
     ) -> PyResult<Went<'py>> {
         let py = slf.py();
         state.tries.set(1);
-        let scope = py.import(intern!(py, "cano._engine.scope"))?.getattr(intern!(py, "Scope"))?.call1((
-            state.state_of(py, index),
-            slf.getattr(intern!(py, "path"))?,
-            &state.dispatcher,
-            slf.getattr(intern!(py, "now"))?,
-            state.began.get(),
-            state.plan.get().introspect,
-        ))?;
-        let driver = Py::new(py, SplitDriver::new(py, split, state.store.clone_ref(py), &scope, None)?)?;
+        let place = Place {
+            state: state.state_of(py, index),
+            run: slf.clone().unbind(),
+            dispatcher: state.dispatcher.as_ref().map(|dispatcher| dispatcher.clone_ref(py)),
+            began: state.began.get(),
+            introspect: state.plan.get().introspect,
+        };
+        let driver = SplitDriver::new(py, split, state.store.clone_ref(py), Some(place), state.wants, None)?;
+        let driver = Py::new(py, driver)?;
         state.doing.set(Doing::Split(driver));
         Ok(Went::Again)
     }
@@ -515,9 +515,8 @@ impl SplitRun {
                 if let Some(error) = error {
                     return Err(error);
                 }
-                let scope = py.import(intern!(py, "cano._engine.scope"))?.getattr(intern!(py, "Scope"))?.call0()?;
                 let outbox = self.outbox.as_ref().map(|outbox| outbox.clone_ref(py));
-                let driver = Bound::new(py, SplitDriver::new(py, self.spec.clone_ref(py), py.None(), &scope, outbox)?)?;
+                let driver = Bound::new(py, SplitDriver::new(py, self.spec.clone_ref(py), py.None(), None, Wants::default(), outbox)?)?;
                 self.driver.set(Some(driver.clone().unbind()));
                 driver
             }

@@ -17,6 +17,7 @@ mod entered;
 pub(crate) mod events;
 mod feeding;
 mod life;
+mod place;
 mod start;
 mod turn;
 
@@ -41,6 +42,8 @@ use crate::spec::{CallSpec, SplitSpec};
 use crate::threads::{Cursor, Exchange};
 use crate::timers::{Due, TimerId, Timers};
 use events::Wants;
+pub(crate) use place::Place;
+use place::LazyScope;
 
 /// How long the engine works in one loop callback before others have their turn, in seconds (promised: about 10 ms).
 pub(crate) const SLICE: f64 = 0.002;
@@ -73,8 +76,10 @@ pub(super) struct State {
     pub(super) spec: Py<SplitSpec>,
     pub(super) store: Py<PyAny>,
     /// `_engine/scope.py`: where this happens, and who listens.
-    pub(super) scope: Py<PyAny>,
+    pub(super) scope: LazyScope,
     pub(super) wants: Wants,
+    /// Whether awaiting the split gives its result.
+    pub(super) answers: bool,
     pub(super) outbox: Option<Py<PyAny>>,
     pub(super) real_tasks: bool,
     pub(super) entered: f64,
@@ -123,12 +128,15 @@ impl SplitDriver {
         py: Python<'_>,
         spec: Py<SplitSpec>,
         store: Py<PyAny>,
-        scope: &Bound<'_, PyAny>,
+        place: Option<Place>,
+        wants: Wants,
         outbox: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
         let event_loop = running_loop(py)?;
         let clock = Clock::of(&event_loop)?;
-        let introspect = scope.getattr(intern!(py, "introspect"))?.is_truthy()?;
+        let introspect = place.as_ref().is_some_and(|place| place.introspect);
+        // Of a split in a workflow nobody may ask what came of it; then no result is made.
+        let answers = place.is_none();
         let real_tasks = introspect || !event_loop.call_method0(intern!(py, "get_task_factory"))?.is_none();
         let entered = clock.now(py)?;
         let plan = spec.get();
@@ -136,10 +144,11 @@ impl SplitDriver {
         let machine = SplitMachine::new(plan.rule, None, plan.bulkhead, plan.hedge_delay.is_some());
         Ok(Self {
             state: Confined::new(State {
-                wants: Wants::of(scope)?,
+                wants,
                 spec,
                 store,
-                scope: scope.clone().unbind(),
+                scope: LazyScope::new(place),
+                answers,
                 outbox,
                 real_tasks,
                 entered,
@@ -423,7 +432,7 @@ impl State {
     fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.spec)?;
         visit.call(&self.store)?;
-        visit.call(&self.scope)?;
+        self.scope.visit(visit)?;
         visit.call(&self.outbox)?;
         visit.call(&self.snapshot)?;
         for slot in self.slots() {
@@ -459,6 +468,7 @@ impl State {
     }
 
     fn clear(&self) {
+        self.scope.clear();
         for slot in self.slots() {
             slot.set(None);
         }

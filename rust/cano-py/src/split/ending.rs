@@ -112,7 +112,7 @@ impl SplitDriver {
         let place = facts(
             py,
             &[
-                ("state", state.scope.bind(py).getattr(intern!(py, "state"))?),
+                ("state", state.scope.get(py)?.getattr(intern!(py, "state"))?),
                 ("task", spec.name.bind(py).clone().into_any()),
             ],
         )?;
@@ -246,7 +246,7 @@ impl SplitDriver {
                 return Ok(Err(Some(broken.into_value(py).into_any().into_bound(py))));
             }
         }
-        let unit: f64 = state.scope.bind(py).call_method0(intern!(py, "unit"))?.extract()?;
+        let unit: f64 = state.scope.get(py)?.call_method0(intern!(py, "unit"))?.extract()?;
         Ok(spec.retry.delay(attempt, elapsed, unit).ok_or(None))
     }
 

@@ -113,6 +113,6 @@ impl SplitDriver {
         let keywords = PyDict::new(py);
         keywords.set_item(intern!(py, "task"), &state.spec.get().name)?;
         facts.write(&keywords)?;
-        state.scope.bind(py).call_method(intern!(py, "emit"), (Wants::name(kind),), Some(&keywords)).map(drop)
+        state.scope.get(py)?.call_method(intern!(py, "emit"), (Wants::name(kind),), Some(&keywords)).map(drop)
     }
 }

@@ -174,11 +174,14 @@ impl SplitDriver {
         self.close(py, state)?;
         let spec = state.spec.get();
         let phase = state.machine.borrow().phase();
-        let result = self.result(py, state)?;
+        // In a workflow nobody may ask what came of a split that proceeds.
+        let proceeds = phase == SplitPhase::Proceeded;
+        let asked = state.answers || spec.store_partial_results || state.wants.has(Wants::JOIN);
+        let result = if proceeds && !asked { py.None().into_bound(py) } else { self.result(py, state)? };
         let losers = std::mem::take(&mut *state.loser_errors.borrow_mut());
         if !losers.is_empty() {
             py.import(intern!(py, "cano._engine.losers"))?
-                .call_method1(intern!(py, "report_losers"), (&state.scope, &spec.name, losers))?;
+                .call_method1(intern!(py, "report_losers"), (state.scope.get(py)?, &spec.name, losers))?;
         }
         let cancelled = state.cancelled.take();
         let fatal = state.fatal.take();
@@ -220,7 +223,7 @@ impl SplitDriver {
     }
 
     fn place<'py>(&self, py: Python<'py>, state: &State) -> PyResult<[(&'static str, Bound<'py, PyAny>); 3]> {
-        let scope = state.scope.bind(py);
+        let scope = state.scope.get(py)?;
         Ok([
             ("state", scope.getattr(intern!(py, "state"))?),
             ("path", scope.call_method0(intern!(py, "path"))?),

@@ -145,7 +145,7 @@ impl SplitDriver {
         }
         live.sort_unstable();
         py.import(intern!(py, "cano._engine.losers"))?
-            .call_method1(intern!(py, "warn_of_losers"), (&state.scope, &state.spec.get().name, live))
+            .call_method1(intern!(py, "warn_of_losers"), (state.scope.get(py)?, &state.spec.get().name, live))
             .map(drop)
     }
 
