@@ -284,7 +284,11 @@ impl Branch {
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
-        let state = match self.state()?.outcome.get() {
+        // Whoever prints it need not be on the loop's thread: a debugger, a logger.
+        let Ok(state) = self.state() else {
+            return Ok("<Branch of another thread's event loop>".to_owned());
+        };
+        let state = match state.outcome.get() {
             None => "pending",
             Some(Outcome::Ok) => "finished",
             Some(Outcome::Error) => "failed",
