@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
 import random
 import subprocess
 import sys
@@ -38,8 +39,8 @@ THREADS = 6
 PATIENCE = 40  # seconds until a test that hangs gives up
 
 
-@pytest.fixture(autouse=True)
-def switching() -> Iterator[None]:
+@pytest.fixture(autouse=True, params=range(200 if os.environ.get("CANO_SOAK") == "1" else 1))
+def switching(request: pytest.FixtureRequest) -> Iterator[None]:
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     yield
