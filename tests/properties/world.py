@@ -297,7 +297,7 @@ class World:
         elif kind == "gate":
             await asyncio.shield(self.gates[step[1]]) if len(place) % 2 else await self.wait(self.gates[step[1]])
         elif kind == "lock":
-            async with self.lock:
+            async with self.lock_of(place):
                 await asyncio.sleep(step[1])
         elif kind == "context":
             variable.set(place)
@@ -324,6 +324,9 @@ class World:
         else:
             await self.nest(place, step)
         self.note(place, kind)
+
+    def lock_of(self, place: str) -> asyncio.Lock:
+        return self.lock
 
     async def wait(self, future: asyncio.Future[None]) -> None:
         """Wait for a shared future without cancelling it for the others."""
@@ -471,13 +474,13 @@ class Programs(World):
         super().__init__({"gates": [cook.duration() for _ in range(2)]}, engine)
         self.branches = [cook.branch(1) for _ in range(cook.random.randint(1, 5))]
         self.gathered = gathered
+        self.locks: dict[str, asyncio.Lock] = {}
         self.outcomes: list[Any] = []
 
     async def _main(self) -> None:
         self.gates = [self.loop.create_future() for _ in self.recipe["gates"]]
         for gate, when in zip(self.gates, self.recipe["gates"], strict=True):
             self.loop.call_later(when, gate.set_result, None)
-        self.lock = asyncio.Lock()
         tasks = [self.branch(str(index), branch) for index, branch in enumerate(self.branches)]
         if self.gathered:
             self.outcomes = await asyncio.gather(*(task() for task in tasks), return_exceptions=True)
@@ -491,6 +494,10 @@ class Programs(World):
             self.outcomes = [None if row is None else row.error or row.result for row in rows]
         self.note("ended")
         await asyncio.sleep(1000)
+
+    def lock_of(self, place: str) -> asyncio.Lock:
+        """One for each branch: who comes first differs, because a branch begins at once and a task a turn later."""
+        return self.locks.setdefault(place[0], asyncio.Lock())
 
     def told(self) -> dict[str, Any]:
         """What each branch did and when, and what came of it."""
