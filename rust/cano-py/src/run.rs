@@ -460,7 +460,9 @@ impl Run {
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
-        let state = self.state.get()?;
+        let Ok(state) = self.state.get() else {
+            return Ok("<cano run of another thread's event loop>".to_owned());
+        };
         match state.current() {
             Some(index) => Ok(format!("<cano run in {}>", state.state_of(py, index).bind(py).repr()?)),
             None => Ok("<cano run, not begun>".to_owned()),
