@@ -7,13 +7,47 @@ runs user code must have no native frame below it (see `threads`).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .attempts import wake_loop
 from .threads import pool
 
 if TYPE_CHECKING:
-    from cano._core import Cursor, SplitDriver
+    import asyncio
+    import contextvars
+    from collections.abc import Iterator
+
+
+class Cursor(Protocol):
+    """One worker's way through the items, in one context; native (`rust/cano-py/src/threads.rs`).
+
+    Attributes:
+        context: What the calls run in.
+        results: Where what a call returned is appended.
+        is_empty: No item was left.
+        is_late: The worker's share of time is over.
+        wake: What to hand to the loop, if it must be woken.
+    """
+
+    context: contextvars.Context
+    results: list[Any]
+    is_empty: bool
+    is_late: bool
+    wake: Callable[[], None] | None
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+    def failed(self, error: BaseException) -> None: ...
+
+
+class Driver(Protocol):
+    """What a worker needs of a native split."""
+
+    loop: asyncio.AbstractEventLoop
+
+    def take_up(self) -> bool: ...
+
+    def cursor(self) -> Cursor: ...
 
 
 class Drain:
@@ -21,7 +55,7 @@ class Drain:
 
     __slots__ = ("_driver", "_function", "_store", "_with_store")
 
-    def __init__(self, driver: SplitDriver, function: Callable[..., Any], with_store: bool, store: Any) -> None:
+    def __init__(self, driver: Driver, function: Callable[..., Any], with_store: bool, store: Any) -> None:
         self._driver = driver
         self._function = function
         self._with_store = with_store

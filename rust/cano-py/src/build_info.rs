@@ -3,8 +3,8 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-/// The Cargo features this build was made with. It has none to choose from yet.
-const FEATURES: [&str; 0] = [];
+/// The Cargo features this build was made with.
+const FEATURES: &[&str] = if cfg!(feature = "fail-points") { &["fail-points"] } else { &[] };
 
 /// Facts of this build of the native engine, under `version`, `profile`, `features`, `rustc`, `pyo3` and `free_threaded`.
 #[pyfunction]

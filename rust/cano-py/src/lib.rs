@@ -7,6 +7,7 @@ mod columns;
 mod confined;
 mod current;
 mod errors;
+mod fail;
 mod hook;
 mod indices;
 mod pause;
@@ -29,6 +30,9 @@ mod _core {
     use crate::branch::Branch;
     #[pymodule_export]
     use crate::build_info::build_info;
+    #[cfg(feature = "fail-points")]
+    #[pymodule_export]
+    use crate::fail::fail_at;
     #[pymodule_export]
     use crate::pause::Pause;
     #[pymodule_export]

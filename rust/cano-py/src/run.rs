@@ -98,6 +98,7 @@ impl State {
         py: Python<'_>,
         event: impl FnOnce(&mut RunMachine) -> Result<T, cano_engine::MachineError>,
     ) -> PyResult<T> {
+        crate::fail::point();
         let answer = event(&mut self.machine.borrow_mut());
         answer.map_err(|error| crate::errors::machine_error(py, error))
     }
@@ -518,7 +519,10 @@ impl SplitRun {
                     return Err(error);
                 }
                 let outbox = self.outbox.as_ref().map(|outbox| outbox.clone_ref(py));
-                let driver = Bound::new(py, SplitDriver::new(py, self.spec.clone_ref(py), py.None(), None, Wants::default(), outbox)?)?;
+                let driver = Bound::new(
+                    py,
+                    SplitDriver::new(py, self.spec.clone_ref(py), py.None(), None, Wants::default(), outbox)?,
+                )?;
                 self.driver.set(Some(driver.clone().unbind()));
                 driver
             }

@@ -42,8 +42,8 @@ use crate::spec::{CallSpec, SplitSpec};
 use crate::threads::{Cursor, Exchange};
 use crate::timers::{Due, TimerId, Timers};
 use events::Wants;
-pub(crate) use place::Place;
 use place::LazyScope;
+pub(crate) use place::Place;
 
 /// How long the engine works in one loop callback before others have their turn, in seconds (promised: about 10 ms).
 pub(crate) const SLICE: f64 = 0.002;
@@ -300,6 +300,7 @@ pub(super) fn tell<T>(
     state: &State,
     event: impl FnOnce(&mut SplitMachine) -> Result<T, MachineError>,
 ) -> PyResult<T> {
+    crate::fail::point();
     let answer = event(&mut state.machine.borrow_mut());
     answer.map_err(|error| crate::errors::machine_error(py, error))
 }

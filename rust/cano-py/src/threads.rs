@@ -171,11 +171,7 @@ impl Cursor {
     fn is_context_used(&self, py: Python<'_>) -> bool {
         // SAFETY: attached, both objects are alive; -1 is an error, which is cleared.
         let same = unsafe {
-            ffi::PyObject_RichCompareBool(
-                self.context.as_ptr(),
-                self.driver.get().snapshot(py).as_ptr(),
-                ffi::Py_EQ,
-            )
+            ffi::PyObject_RichCompareBool(self.context.as_ptr(), self.driver.get().snapshot(py).as_ptr(), ffi::Py_EQ)
         };
         if same < 0 {
             drop(PyErr::take(py));

@@ -497,7 +497,8 @@ class SplitDriver:
             return False
         if self._has_room():
             return True
-        room = self._room = self.loop.create_future()
+        room: asyncio.Future[bool] = self.loop.create_future()
+        self._room = room
         return await room
 
     def _has_room(self) -> bool:

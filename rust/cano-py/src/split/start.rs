@@ -511,9 +511,7 @@ impl SplitDriver {
 /// The process's worker threads.
 fn pool(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
     static POOL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    Ok(POOL
-        .get_or_try_init(py, || py.import("cano._engine.threads")?.getattr("pool").map(Bound::unbind))?
-        .bind(py))
+    Ok(POOL.get_or_try_init(py, || py.import("cano._engine.threads")?.getattr("pool").map(Bound::unbind))?.bind(py))
 }
 
 fn submit(py: Python<'_>, jobs: &[Py<PyAny>]) -> PyResult<()> {

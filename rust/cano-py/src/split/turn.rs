@@ -231,10 +231,9 @@ impl SplitDriver {
         let Landed { index, outcome, started, ended } = landed;
         let decided = state.machine.borrow().is_decided();
         match outcome {
-            Ok(value) if decided => py
-                .import(intern!(py, "cano._engine.threads"))?
-                .call_method1(intern!(py, "discard"), (value,))
-                .map(drop),
+            Ok(value) if decided => {
+                py.import(intern!(py, "cano._engine.threads"))?.call_method1(intern!(py, "discard"), (value,)).map(drop)
+            }
             Err(_) if decided => Ok(()),
             Ok(value) if super::start::is_awaitable(value.bind(py)) => {
                 let context = crate::current::copy_context(state.snapshot.bind(py))?;
