@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import itertools
 import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -75,6 +76,27 @@ def near(seconds: float) -> float:
     return round(seconds, 9)
 
 
+class _Loop(VirtualTimeLoop):
+    """Remembers which timers there were."""
+
+    def __init__(self) -> None:
+        self.timers: set[tuple[float, str]] = set()
+        self.twice = False
+        super().__init__()
+
+    def call_at(self, when: float, callback: Any, *args: Any, **options: Any) -> asyncio.TimerHandle:
+        timer = when, getattr(callback, "__qualname__", type(callback).__name__)
+        # An engine arms one timer of the loop for the earliest of its own, often more than once for the same.
+        self.twice = self.twice or (timer in self.timers and "set_result" in timer[1])
+        self.timers.add(timer)
+        return super().call_at(when, callback, *args, **options)
+
+    def tied(self) -> bool:
+        """Whether two timers fell on one moment, perhaps but for rounding: that is nobody's order to keep."""
+        moments = sorted(self.timers)
+        return self.twice or any(later[0] - earlier[0] < 1e-8 for earlier, later in itertools.pairwise(moments))
+
+
 class World:
     """One run of a recipe: what its branches share, and the trace."""
 
@@ -91,8 +113,10 @@ class World:
     # --- the frame ---
 
     def run(self) -> Trace:
-        with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
-            self.loop = runner.get_loop()
+        with asyncio.Runner(loop_factory=_Loop) as runner:
+            loop = runner.get_loop()
+            assert isinstance(loop, _Loop)
+            self.loop = loop
             self.loop.set_exception_handler(self._unhandled)
             handler = _LogHandler(self)
             logger = logging.getLogger("cano")
