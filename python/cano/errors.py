@@ -326,10 +326,10 @@ class KeyNotFoundError(StoreError, KeyError):
     """The key that was asked for."""
 
     def __init__(self, key: str) -> None:
-        super().__init__(
-            f"the store has no value under the key {shorten(key)}; "
-            "put() one first, or ask with get(key, default=...) where it may be missing"
-        )
+        advice = "put() one first, or ask with get(key, default=...) where it may be missing"
+        if key == "split_results":
+            advice = "a split puts its result there with JoinConfig(..., store_partial_results=True)"
+        super().__init__(f"the store has no value under the key {shorten(key)}; {advice}")
         self.key = key
 
     def __str__(self) -> str:

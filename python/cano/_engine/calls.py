@@ -188,6 +188,9 @@ def callable_of(task: Any, what: str = "a task", *, inline: bool = False) -> tup
     if callable(task):
         return task, describe(task)
     if hasattr(task, "cr_code") or hasattr(task, "__await__"):
+        close = getattr(task, "close", None)
+        if close is not None and hasattr(task, "cr_code"):
+            close()  # refused here: that it was never awaited is no second mistake
         raise ConfigurationError(
             f"{what} must be a function or an object with run(), but an awaitable "
             f"({type(task).__name__} {describe(task)}) came; pass the function itself, without calling it"
