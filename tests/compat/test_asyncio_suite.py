@@ -18,11 +18,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-
-from cano import JoinConfig, JoinError, JoinProgress, JoinStrategy, JoinVerdict, Workflow
+from tests.compat.in_a_branch import in_a_branch
 
 # `graph` (3.14+) is not among them: it compares whole stacks, down to the test method as the lowest frame, and inside
-# anything there are more. What a branch shows in call graphs is tested in tests/contract/test_introspect.py.
+# anything there are more. What a branch shows in call graphs is tested in test_call_graph.py.
 MODULES = ("futures2", "locks", "queues", "server", "staggered", "taskgroups", "threads", "timeouts", "waitfor")
 
 # What cannot pass in a branch: the start of a test's name, and why.
@@ -67,30 +66,12 @@ def _collect() -> list[Any]:
 
 
 def inside(case: type[Any], engine: str, introspect: bool) -> type[Any]:
-    """The test case with its test methods run by the middle one of three branches."""
-
-    async def neighbour() -> None:
-        await asyncio.get_running_loop().create_future()
-
-    def judge(progress: JoinProgress) -> JoinVerdict:
-        if progress.succeeded:
-            return JoinVerdict.PROCEED
-        return JoinVerdict.FAIL if progress.failed else JoinVerdict.WAIT
-
-    async def in_a_branch(method: Any) -> None:
-        # The method is the branch's callable: some tests want to be their task's outermost coroutine.
-        join = JoinConfig(JoinStrategy.Custom(judge), "end", store_partial_results=True)
-        workflow: Workflow[str] = Workflow(engine=engine, introspect=introspect).add_exit_state("end")
-        try:
-            await workflow.register_split("fan", [neighbour, method, neighbour], join).orchestrate("fan")
-        except JoinError as error:
-            raise error.exceptions[0] from None
-        (success,) = workflow.store.get("split_results").successes
-        assert (success.task_index, success.result) == (1, None)
+    """The test case with its test methods run inside branches."""
 
     class Inside(case):  # type: ignore[misc]
         def _callTestMethod(self, method: Any) -> None:  # noqa: N802 - unittest's name
-            self._asyncioRunner.run(in_a_branch(method), context=self._asyncioTestContext)
+            test = in_a_branch(method, engine, introspect=introspect)
+            assert self._asyncioRunner.run(test, context=self._asyncioTestContext) is None
 
     Inside.__name__, Inside.__qualname__, Inside.__module__ = case.__name__, case.__qualname__, case.__module__
     return Inside

@@ -1,0 +1,45 @@
+"""anyio's own tests for its asyncio backend, each run inside a branch, between two neighbours.
+
+They do not come with the installed package: `CANO_ANYIO_TESTS` names an unpacked source distribution of the version that
+is installed. They run in a process of their own, under the plugin in anyio_plugin.py, on every loop that they know: in
+debug mode, on asyncio, uvloop and with eager tasks.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+HERE = pathlib.Path(__file__).parent
+SOURCES = os.environ.get("CANO_ANYIO_TESTS")
+
+# Minutes of tests, most of which wait for real time to pass.
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(SOURCES is None, reason="CANO_ANYIO_TESTS names no sources of anyio"),
+]
+
+
+@pytest.mark.parametrize("mode", ["default", "introspect"])
+def test_anyios_own_tests(engine: str, mode: str, tmp_path: pathlib.Path) -> None:
+    assert SOURCES is not None
+    shutil.copytree(pathlib.Path(SOURCES) / "tests", tmp_path / "tests")
+    shutil.copy(pathlib.Path(SOURCES) / "pyproject.toml", tmp_path)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(HERE),
+        "CANO_ENGINE": engine,
+        "CANO_INTROSPECT": "1" if mode == "introspect" else "0",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "anyio_plugin", "-p", "no:cacheprovider"],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=580, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
+    assert " passed" in done.stdout
