@@ -31,7 +31,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benches.guard", description=__doc__)
     parser.add_argument("--store", action="store_true", help="make what is counted now what is compared with")
     parser.add_argument("--only", default="", help="a part of the names of the paths to count")
-    parser.add_argument("--tries", type=int, default=2, help="the fewest instructions of so many tries (default: 2)")
     parser.add_argument("--tolerance", type=float, default=TOLERANCE, help=f"default: {TOLERANCE}")
     options = parser.parse_args()
     if shutil.which("valgrind") is None:
@@ -45,8 +44,7 @@ def main() -> int:
     for name in PATHS:
         if options.only not in name:
             continue
-        # The engine's time slices and the loop's timers do depend on the clock, a little: they only ever add.
-        counted[name] = min(_per_unit(name) for _ in range(options.tries))
+        counted[name] = _per_unit(name)
         before = known.get(name)
         change = "" if before is None else f"  {counted[name] / before - 1:+7.2%} of {before:,.0f}"
         print(f"  {name:32s} {counted[name]:10,.0f}{change}", flush=True)

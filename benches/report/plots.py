@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from benches.report.aims import AIMS, FASTER, GATHER, NATIVE, PURE, STALL_AT_MOST_MS
+from benches.report.aims import AIMS, FASTER, GATHER, NATIVE, PURE, STALL_AT_MOST_MS, Aim
 from benches.report.results import Results
 from benches.report.svg import LogAxis, Svg
 
-COLOURS = {NATIVE: "c0", "cano, native, bulkhead of 1,000, lazy source": "c2", PURE: "c1", GATHER: "c4"}
 BOUNDED = "cano, native, bulkhead of 1,000, lazy source"
+COLOURS = {NATIVE: "c0", BOUNDED: "c2", PURE: "c1", GATHER: "c4"}
 
 
 def cost_per_branch(all_results: list[Results]) -> Svg:
     """CPU time per branch over the number of branches, a panel per interpreter and kind of branch."""
     panels = [(results, case) for case in ("no-op", "sleep") for results in all_results]
     columns = len(all_results)
-    svg = Svg(60 + 400 * columns, 60 + 270 * 2, "CPU time per branch over the number of branches")
+    svg = Svg(90 + 400 * columns, 60 + 270 * 2, "CPU time per branch over the number of branches")
     svg.legend(20, 24, [(COLOURS[who], who) for who in (NATIVE, BOUNDED, PURE, GATHER)])
     values = [
         p["cpu"] / p["n"] * 1e6 for r in all_results for p in r.points("scale") if p["case"] in {"no-op", "sleep"}
@@ -49,23 +49,31 @@ def ratios(all_results: list[Results]) -> Svg:
     svg.legend(20, 24, names)
     svg.text(940, 24, "times faster (log scale); a stroke marks what is aimed at", "soft", "end")
     found = [figure.median for aim in rows for results in all_results if (figure := results.measured(aim))]
-    axis = LogAxis(1, max(*found, 100), 430, 890)
+    axis = LogAxis(1, max(*found, 100), 470, 890)
     for value in axis.decades():
         svg.line(axis(value), 40, axis(value), svg.height - 12)
         svg.text(axis(value), 52, f"{value:g}×", "soft", "middle")
     for row, aim in enumerate(rows):
         top = 62 + height * row
-        svg.text(420, top + height / 2, aim.what.replace("`", ""), anchor="end")
+        svg.text(460, top + height / 2, _plain(aim), anchor="end")
         for index, results in enumerate(all_results):
             figure, y = results.measured(aim), top + 14 * index
             if figure is None:
                 continue
             end = axis(max(figure.median, 1.0))
-            svg.bar(430, y, end - 430, 11, f"c{index}")
-            svg.text(end + 5, y + 10, f"{figure.median:.3g}×", "soft")
+            svg.bar(470, y, end - 470, 11, f"c{index}")
             mark = axis(results.aimed_at(aim))
+            svg.text((max(end, mark) if mark < end + 45 else end) + 6, y + 10, f"{figure.median:.3g}×", "soft")
             svg.line(mark, y - 1, mark, y + 12, "aim")
     return svg
+
+
+def _plain(aim: Aim) -> str:
+    """A row's name where no heading says what it belongs to."""
+    what = aim.what.replace("`", "").replace("; beside gather with a Semaphore", "").replace("branches: ", "")
+    what = what.replace("; beside gather with asyncio.timeout", "").replace("; beside gather with asyncio.sleep", "")
+    prefix = {"fan_out": "fan_out, ", "sync_calls": "sync callables, ", "store": "store, "}.get(aim.question, "")
+    return prefix + what.replace("N = 10,000; beside", "beside")
 
 
 def memory(all_results: list[Results]) -> Svg:
@@ -81,11 +89,15 @@ def memory(all_results: list[Results]) -> Svg:
     scale = 380 / max((point["bytes_per_branch"] for _, point in rows), default=1)
     for row, (results, point) in enumerate(rows):
         y = 42 + 26 * row
-        svg.text(330, y + 13, f"{results.label}, {point['case']}", anchor="end")
+        svg.text(330, y + 13, f"{results.label}, {point['case']}, {_short(point['who'])}", anchor="end")
         width = point["bytes_per_branch"] * scale
         svg.bar(340, y, width, 18, COLOURS[point["who"]])
         svg.text(346 + width, y + 13, f"{point['bytes_per_branch']:,.0f}", "soft")
     return svg
+
+
+def _short(who: str) -> str:
+    return {NATIVE: "native", PURE: "pure", BOUNDED: "bulkhead", GATHER: "gather"}.get(who, who)
 
 
 def stalls(results: Results) -> Svg:
@@ -101,9 +113,9 @@ def stalls(results: Results) -> Svg:
     most = max(max(point["bars"]) for point in points)
     for row, point in enumerate(points):
         bottom = 98 + 66 * row
-        svg.text(330, bottom - 22, f"{point['case']}, N = {point['n']:,}", anchor="end")
-        longest = f"longest {point['longest_ms']:.1f} ms, {point['longest_cpu_ms']:.1f} of them computing"
-        svg.text(330, bottom - 6, f"{point['who']}: {longest}", "soft", "end")
+        svg.text(330, bottom - 22, f"{point['case']}, N = {point['n']:,}, {_short(point['who'])}", anchor="end")
+        longest = f"longest {point['longest_ms']:.1f} ms, {point['longest_cpu_ms']:.1f} ms computing"
+        svg.text(330, bottom - 6, longest, "soft", "end")
         up: Callable[[float], float] = LogAxis(1, max(most, 10), 0, 44)
         for index, count in enumerate(point["bars"]):
             x = 345 + 54 * index

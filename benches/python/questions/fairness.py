@@ -37,6 +37,7 @@ def points(budget: Budget) -> list[dict[str, Any]]:
     found = [{"case": case, "n": n, "who": NATIVE} for case, n in native]
     found += [{"case": case, "n": large, "who": scale.BOUNDED} for case in ("no-op", "sleep")]
     found += [{"case": case, "n": medium, "who": GATHER} for case in ("no-op", "sleep", "sleep(0)", "a future each")]
+    found.append({"case": "10,000 concurrent runs", "n": 10_000 // budget.shrink, "who": GATHER})
     return found
 
 
