@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -44,7 +45,14 @@ DEPTH_LIMIT = 40
 
 Attempt = Branch | ThreadAttempt | TaskAttempt
 
-_depth = 0
+
+class _Depth(threading.local):
+    """How many start loops are on this thread's stack; every thread may have a loop of its own."""
+
+    now = 0
+
+
+_depth = _Depth()
 
 
 class SplitDriver:
@@ -160,7 +168,7 @@ class SplitDriver:
             self._feeder.add_done_callback(self._fed)
             return
         # In the caller's stack a branch would see the exception the caller is handling.
-        if _depth >= DEPTH_LIMIT or sys.exception() is not None:
+        if _depth.now >= DEPTH_LIMIT or sys.exception() is not None:
             self._schedule_pump()
         else:
             self.end_turn()
@@ -283,11 +291,10 @@ class SplitDriver:
 
     def _pump(self) -> None:
         """Start what the machine lets start, for at most a time slice."""
-        global _depth
         machine, outbox, now = self._machine, self._outbox, self.now
         slice_end = now() + SLICE
         self._pumping = True
-        _depth += 1
+        _depth.now += 1
         try:
             while True:
                 index = machine.next_again()
@@ -323,7 +330,7 @@ class SplitDriver:
                     break
         finally:
             self._pumping = False
-            _depth -= 1
+            _depth.now -= 1
             if self._jobs:
                 jobs, self._jobs = self._jobs, []
                 pool.submit_many(jobs)
