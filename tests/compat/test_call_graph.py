@@ -45,12 +45,20 @@ async def test_inside_a_branch_by_default(engine: str) -> None:
 async def test_inside_a_branch_that_is_a_task(engine: str) -> None:
     seen: list[Any] = []
 
+    async def look(child: Any, branch: Any) -> None:
+        graph = asyncio.capture_call_graph(child)  # type: ignore[attr-defined]
+        assert [waiter.future for waiter in graph.awaited_by] == [branch]
+
     async def branch(item: int) -> None:
         await asyncio.sleep(0)
         graph = asyncio.capture_call_graph()  # type: ignore[attr-defined]
         assert graph.future is asyncio.current_task()
         names = [entry.frame.f_code.co_name for entry in graph.call_stack]
         assert "branch" in names
+        child = asyncio.create_task(asyncio.sleep(0.01))
+        waiting = asyncio.create_task(look(child, asyncio.current_task()))
+        await child
+        await waiting
         printed = io.StringIO()
         asyncio.print_call_graph(file=printed)  # type: ignore[attr-defined]
         seen.append(printed.getvalue())
