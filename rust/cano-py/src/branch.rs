@@ -19,6 +19,7 @@ use pyo3::prelude::*;
 
 use crate::confined::{Confined, Slot};
 use crate::current::{enter_context, exit_context, swap_current_task};
+use crate::hook::restoring;
 use crate::split::SplitDriver;
 use crate::timers::TimerId;
 
@@ -209,16 +210,13 @@ pub(crate) fn resume(branch: &Bound<'_, Branch>, error: Option<PyErr>) -> PyResu
     };
     let event_loop = state.event_loop.bind(py);
     let previous = swap_current_task(event_loop, branch.as_any())?;
-    let answer = match enter_context(&context) {
-        Ok(()) => {
-            let answer = take_step(branch, state, error);
-            exit_context(&context)?;
-            answer
-        }
-        Err(error) => Err(error),
-    };
-    swap_current_task(event_loop, &previous)?;
-    answer
+    restoring(
+        || {
+            enter_context(&context)?;
+            restoring(|| take_step(branch, state, error), || exit_context(&context))
+        },
+        || swap_current_task(event_loop, &previous).map(drop),
+    )
 }
 
 /// Takes a step; the caller has made the branch current and entered its context. An error that comes out is fatal.

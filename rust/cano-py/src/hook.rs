@@ -1,6 +1,6 @@
 //! What the loop calls: one small object for every kind of callback of a driver.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -123,16 +123,17 @@ impl Hook {
 
 /// Does one turn's work of a driver and ends the turn; a panic becomes the run's `InternalError`.
 pub(crate) fn guarded(driver: &Bound<'_, SplitDriver>, work: impl FnOnce() -> PyResult<()>) -> PyResult<()> {
-    let py = driver.py();
-    let answer = match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(answer) => answer,
-        Err(panic) => driver.get().fail_internally(driver, internal_error(py, &panic)),
-    };
-    let ended = match catch_unwind(AssertUnwindSafe(|| driver.get().end_turn(driver))) {
-        Ok(ended) => ended,
-        Err(panic) => driver.get().fail_internally(driver, internal_error(py, &panic)),
-    };
+    let answer = protected(driver, work);
+    let ended = protected(driver, || driver.get().end_turn(driver));
     answer.and(ended)
+}
+
+/// Does work of a driver; a panic becomes the run's `InternalError`.
+pub(crate) fn protected(driver: &Bound<'_, SplitDriver>, work: impl FnOnce() -> PyResult<()>) -> PyResult<()> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(answer) => answer,
+        Err(panic) => driver.get().fail_internally(driver, internal_error(driver.py(), &panic)),
+    }
 }
 
 /// Does what a coroutine's step does; a panic becomes `InternalError`.
@@ -140,5 +141,15 @@ pub(crate) fn caught<T>(py: Python<'_>, work: impl FnOnce() -> PyResult<T>) -> P
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(answer) => answer,
         Err(panic) => Err(internal_error(py, &panic)),
+    }
+}
+
+/// Does work and then restores what was before, also when the work panics: what is not restored poisons the loop.
+pub(crate) fn restoring(work: impl FnOnce() -> PyResult<()>, restore: impl FnOnce() -> PyResult<()>) -> PyResult<()> {
+    let answer = catch_unwind(AssertUnwindSafe(work));
+    let restored = restore();
+    match answer {
+        Ok(answer) => restored.and(answer),
+        Err(panic) => resume_unwind(panic),
     }
 }

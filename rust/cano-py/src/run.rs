@@ -199,10 +199,10 @@ impl Run {
         let mut error = error;
         let mut next: Option<Action> = None;
         loop {
-            let went = match next.take() {
+            let went = crate::hook::caught(py, || match next.take() {
                 Some(action) => Self::act(slf, state, action),
                 None => Self::go_on(slf, state, error.take()),
-            };
+            });
             let went = match went {
                 Ok(went) => went,
                 Err(raised) => return Err(frame::end_with_error(py, state, raised)?),

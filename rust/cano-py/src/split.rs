@@ -57,6 +57,16 @@ pub(super) enum Attempt {
     Other(Py<PyAny>),
 }
 
+impl Attempt {
+    /// Whether it is over. Of others than branches that is not known: they report it.
+    fn has_ended(&self) -> bool {
+        match self {
+            Self::Branch(branch) => branch.get().state().is_ok_and(|state| state.is_done()),
+            Self::Other(_) => false,
+        }
+    }
+}
+
 /// One split of one run.
 #[pyclass(frozen, weakref, module = "cano._core")]
 pub(crate) struct SplitDriver {
@@ -107,6 +117,8 @@ pub(super) struct State {
     pub(super) hedge: Cell<TimerId>,
     pub(super) opened: Cell<bool>,
     pub(super) pumping: Cell<bool>,
+    /// A panic was caught: the machine may have been told less than has happened.
+    broken: Cell<bool>,
     pub(super) pump_scheduled: Cell<bool>,
     pub(super) waiter: Slot,
     pub(super) cancelled: Slot,
@@ -171,6 +183,7 @@ impl SplitDriver {
                 hedge: Cell::new(0),
                 opened: Cell::new(false),
                 pumping: Cell::new(false),
+                broken: Cell::new(false),
                 pump_scheduled: Cell::new(false),
                 waiter: Slot::default(),
                 cancelled: Slot::default(),
@@ -258,6 +271,13 @@ impl SplitDriver {
         let py = slf.py();
         let state = self.state()?;
         state.pumping.set(false);
+        // What panicked may not have been reported to the machine: from here on, what is left is what counts.
+        state.broken.set(true);
+        let ended: Vec<_> = {
+            let mut live = state.live.borrow_mut();
+            live.extract_if(|_, (_, attempt)| attempt.has_ended()).collect()
+        };
+        drop(ended);
         state.failure.set(Some(error.into_value(py).into_any()));
         self.stop(slf, state)?;
         self.wake(slf, state)
@@ -271,7 +291,9 @@ impl SplitDriver {
 
     /// Whether every attempt, and the feeder, has ended.
     pub(super) fn settled(&self, py: Python<'_>, state: &State) -> PyResult<bool> {
-        if !state.machine.borrow().is_settled() {
+        let settled =
+            if state.broken.get() { state.live.borrow().is_empty() } else { state.machine.borrow().is_settled() };
+        if !settled {
             return Ok(false);
         }
         match state.feeder.get(py) {
@@ -349,7 +371,7 @@ impl SplitDriver {
             1 => (Outcome::Error, error),
             _ => (Outcome::Cancelled, error),
         };
-        slf.get().other_ended(slf, attempt, outcome, payload.clone())
+        crate::hook::protected(slf, || slf.get().other_ended(slf, attempt, outcome, payload.clone()))
     }
 
     /// Notes that a task of asyncio's has raised a `KeyboardInterrupt` or `SystemExit` through the loop.
@@ -361,7 +383,7 @@ impl SplitDriver {
     /// Ends a turn of the engine's.
     #[pyo3(name = "end_turn")]
     fn python_end_turn(slf: &Bound<'_, Self>) -> PyResult<()> {
-        slf.get().end_turn(slf)
+        crate::hook::protected(slf, || slf.get().end_turn(slf))
     }
 
     /// Takes in, on a worker thread, that a sync attempt has ended. What comes back, the loop is to be woken with.
@@ -387,12 +409,12 @@ impl SplitDriver {
 
     /// Starts a branch on an item drawn by `feed`; false when nothing may start now.
     fn offer(slf: &Bound<'_, Self>, item: &Bound<'_, PyAny>) -> PyResult<bool> {
-        slf.get().take_offer(slf, item)
+        crate::hook::caught(slf.py(), || slf.get().take_offer(slf, item))
     }
 
     /// The source turned out to have a length.
     fn known(slf: &Bound<'_, Self>, total: u64) -> PyResult<()> {
-        slf.get().take_total(slf, total)
+        crate::hook::caught(slf.py(), || slf.get().take_total(slf, total))
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {

@@ -9,7 +9,7 @@ use pyo3::types::{PyDict, PyList, PyTuple};
 
 use super::{Branch, Outcome, State, resume};
 use crate::current::{copy_current_context, swap_current_task};
-use crate::hook::guarded;
+use crate::hook::{guarded, restoring};
 
 /// `future.cancel(msg=message)`; whether it could be cancelled.
 pub(super) fn cancel_future(future: &Bound<'_, PyAny>, message: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
@@ -79,9 +79,7 @@ impl Branch {
             let event_loop = state.event_loop.bind(py);
             let previous = swap_current_task(event_loop, slf.as_any())?;
             let error = future.call_method0(intern!(py, "result")).err();
-            let answer = super::take_step(slf, state, error);
-            swap_current_task(event_loop, &previous)?;
-            answer
+            restoring(|| super::take_step(slf, state, error), || swap_current_task(event_loop, &previous).map(drop))
         })
     }
 

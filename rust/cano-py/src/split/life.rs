@@ -12,7 +12,7 @@ use super::{DEPTH, DEPTH_LIMIT, SplitDriver, State, is_final, tell};
 use crate::columns::Columns;
 use crate::current::{call_soon, handled_exception};
 use crate::errors::{facts, failures};
-use crate::hook::Hook;
+use crate::hook::{Hook, protected};
 use crate::timers::Due;
 
 /// What awaiting a split gives at one step.
@@ -31,13 +31,13 @@ impl SplitDriver {
         if state.opened.replace(true) {
             state.waiter.set(None);
             if let Some(error) = error {
-                self.interrupted(slf, state, error)?;
+                protected(slf, || self.interrupted(slf, state, error))?;
             }
         } else {
             if let Some(error) = error {
                 return Err(error);
             }
-            self.open(slf, state)?;
+            protected(slf, || self.open(slf, state))?;
         }
         if self.settled(py, state)? {
             return self.finish(slf, state).map(Poll::Ready);

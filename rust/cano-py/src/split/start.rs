@@ -17,6 +17,7 @@ use super::{Attempt, DEPTH, SLICE, SplitDriver, State, is_final, tell};
 use crate::branch::{self, Branch, Outcome, Stepped, is_fatal};
 use crate::clock::Stopwatch;
 use crate::current::copy_context;
+use crate::hook::restoring;
 use crate::spec::{CallKind, CallSpec};
 use crate::timers::Due;
 
@@ -63,9 +64,14 @@ impl SplitDriver {
         state.pumping.set(true);
         DEPTH.set(DEPTH.get() + 1);
         let mut entered = Entered::new(slf, state);
-        let started = self.start_loop(slf, state, &mut entered);
+        let started = restoring(
+            || self.start_loop(slf, state, &mut entered),
+            || {
+                DEPTH.set(DEPTH.get() - 1);
+                Ok(())
+            },
+        );
         let left = entered.leave();
-        DEPTH.set(DEPTH.get() - 1);
         state.pumping.set(false);
         let submitted = self.submit_jobs(slf.py(), state).and_then(|()| self.submit_items(slf, state));
         started.and(left).and(submitted)
