@@ -61,7 +61,7 @@ impl Attempt {
     /// Whether it is over. Of others than branches that is not known: they report it.
     fn has_ended(&self) -> bool {
         match self {
-            Self::Branch(branch) => branch.get().state().is_ok_and(|state| state.is_done()),
+            Self::Branch(branch) => branch.get().state().is_ok_and(crate::branch::State::is_done),
             Self::Other(_) => false,
         }
     }
