@@ -11,20 +11,19 @@ import argparse
 import json
 import os
 import platform
-import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
-from benches.guard.paths import PATHS
+from benches.guard.paths import BESIDE, PATHS
 
 from cano import _core
 
 STORED = Path(__file__).with_name("stored.json")
 TOLERANCE = 0.02
-COLLECTED = re.compile(r"Collected : (\d+)")
 
 
 def main() -> int:
@@ -37,21 +36,27 @@ def main() -> int:
         print("cano: valgrind is needed to count instructions (Debian: apt install valgrind)", file=sys.stderr)
         return 2
     stored: dict[str, Any] = json.loads(STORED.read_text(encoding="utf-8")) if STORED.exists() else {}
-    known: dict[str, float] = stored.get(_build(), {})
-    counted: dict[str, float] = {}
+    known: dict[str, dict[str, float]] = stored.get(_build(), {})
+    counted: dict[str, dict[str, float]] = {}
     worse = []
     print(f"instructions per unit, {_build()}")
     for name in PATHS:
         if options.only not in name:
             continue
-        counted[name] = _per_unit(name)
-        before = known.get(name)
-        change = "" if before is None else f"  {counted[name] / before - 1:+7.2%} of {before:,.0f}"
-        print(f"  {name:32s} {counted[name]:10,.0f}{change}", flush=True)
-        if before is not None and counted[name] > before * (1 + options.tolerance):
+        counted[name] = _per_unit(name, PATHS[name])
+        now, native = counted[name]["instructions"], counted[name]["native"]
+        before = known[name]["instructions"] if name in known else None
+        change = "" if before is None else f"  {now / before - 1:+7.2%} of {before:,.0f}"
+        print(f"  {name:32s} {now:10,.0f}, {native:8,.0f} of them in the native engine{change}", flush=True)
+        if before is not None and now > before * (1 + options.tolerance):
             worse.append(name)
     if options.store:
-        stored[_build()] = {**known, **{name: round(value, 1) for name, value in counted.items()}}
+        for name in BESIDE:
+            if name in counted:
+                gathered = _per_unit(name, BESIDE[name], "--beside")
+                counted[name]["asyncio.gather"] = gathered["instructions"]
+                print(f"  {name:32s} {gathered['instructions']:10,.0f} under asyncio.gather", flush=True)
+        stored[_build()] = {**known, **counted}
         STORED.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
         return 0
     if not known:
@@ -72,23 +77,49 @@ def _build() -> str:
     return f"CPython {version}, rustc {native['rustc']}, {native['profile']}, {platform.machine()}"
 
 
-def _per_unit(name: str) -> float:
-    _, small, large = PATHS[name]
-    return (_instructions(name, large) - _instructions(name, small)) / (large - small)
+def _per_unit(name: str, sizes: tuple[Any, int, int], *arguments: str) -> dict[str, float]:
+    _, small, large = sizes
+    few, many = (_instructions(name, n, *arguments) for n in (small, large))
+    return {key: round((many[key] - few[key]) / (large - small), 1) for key in few}
 
 
-def _instructions(name: str, n: int) -> int:
-    command = [
-        *("valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"),
-        *(sys.executable, "-m", "benches.guard.paths", name, str(n)),
-    ]
+def _instructions(name: str, n: int, *arguments: str) -> dict[str, int]:
+    """How many instructions a process takes for N units, and how many of them are the native engine's own."""
     # Addresses and hashes decide how full buckets are and so how many instructions a look-up takes.
     environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, env=environment, check=False)
-    found = COLLECTED.search(done.stderr)
-    if done.returncode or found is None:
-        raise SystemExit(f"callgrind ended with exit status {done.returncode} on {name!r}:\n{done.stderr}")
-    return int(found[1])
+    with tempfile.TemporaryDirectory() as folder:
+        profile = Path(folder, "profile")
+        command = [
+            *("valgrind", "--tool=callgrind", f"--callgrind-out-file={profile}"),
+            *(sys.executable, "-m", "benches.guard.paths", name, str(n), *arguments),
+        ]
+        done = subprocess.run(command, stderr=subprocess.PIPE, text=True, env=environment, check=False)
+        if done.returncode or not profile.exists():
+            raise SystemExit(f"callgrind ended with exit status {done.returncode} on {name!r}:\n{done.stderr}")
+        return _count(profile)
+
+
+def _count(profile: Path) -> dict[str, int]:
+    total = native = 0
+    in_native = called = False
+    names: dict[str, str] = {}
+    with profile.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            if line.startswith("ob="):
+                number, _, name = line[3:].strip().partition(" ")
+                in_native = "_core." in names.setdefault(number, name)
+            elif line.startswith("calls="):
+                called = True  # the next line is what was called, which is counted where it is
+            elif line[0].isdigit() or line[0] in "+-*":
+                if not called:
+                    cost = int(line.split()[1])
+                    total += cost
+                    native += cost if in_native else 0
+                called = False
+            elif line.startswith("cob="):
+                number, _, name = line[4:].strip().partition(" ")
+                names.setdefault(number, name)
+    return {"instructions": total, "native": native}
 
 
 if __name__ == "__main__":

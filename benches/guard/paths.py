@@ -1,4 +1,5 @@
-"""The hot paths whose instructions are counted: `python -m benches.guard.paths PATH N` takes one N times.
+"""The hot paths whose instructions are counted: `python -m benches.guard.paths PATH N` takes one N times
+(with `--beside`, its like under asyncio.gather).
 
 Nothing else may happen in such a process that depends on N, the clock or the order of a hash. So the loop's clock stands
 still within a turn: valgrind is fifty times slower than the processor, and time slices would end fifty times as often.
@@ -43,14 +44,35 @@ def _split(fn: Any, n: int, **options: Any) -> Callable[[], Awaitable[Any]]:
     return lambda: workflow.orchestrate("split")
 
 
-def _future(n: int) -> Callable[[], Awaitable[Any]]:
-    async def waits(_item: int) -> None:
-        loop = asyncio.get_running_loop()
-        future = loop.create_future()
-        loop.call_soon(future.set_result, None)
-        await future
+async def own_future(_item: int) -> None:
+    loop = asyncio.get_running_loop()
+    future = loop.create_future()
+    loop.call_soon(future.set_result, None)
+    await future
 
-    return _split(waits, n)
+
+async def sleeps_asyncio(_item: int) -> None:
+    await asyncio.sleep(0.001)
+
+
+def _on_one_future(n: int, gathered: bool) -> Callable[[], Awaitable[Any]]:
+    async def job() -> None:
+        future = asyncio.get_running_loop().create_future()
+
+        async def waits(_item: int) -> None:
+            await future
+
+        asyncio.get_running_loop().call_later(1, future.set_result, None)
+        await (_gather(waits, n) if gathered else _split(waits, n))()
+
+    return job
+
+
+def _gather(fn: Any, n: int) -> Callable[[], Awaitable[Any]]:
+    async def job() -> None:
+        await asyncio.gather(*[fn(item) for item in range(n)])
+
+    return job
 
 
 def _chain(n: int) -> Callable[[], Awaitable[Any]]:
@@ -101,7 +123,8 @@ PATHS: dict[str, tuple[Callable[[int], Callable[[], Awaitable[Any]]], int, int]]
     "branch that returns at once": (lambda n: _split(returns, n), 2_000, 22_000),
     "branch with sleep(0)": (lambda n: _split(yields, n), 1_000, 9_000),
     "branch with cano.sleep": (lambda n: _split(sleeps, n), 1_000, 9_000),
-    "branch on its own future": (_future, 1_000, 9_000),
+    "branch on its own future": (lambda n: _split(own_future, n), 1_000, 9_000),
+    "branch on one future for all": (lambda n: _on_one_future(n, False), 1_000, 9_000),
     "branch behind a bulkhead": (lambda n: _split(returns, n, bulkhead=100), 2_000, 22_000),
     "branch with attempt_timeout": (lambda n: _split(returns, n, attempt_timeout=1e6), 2_000, 22_000),
     "sync branch, inline": (lambda n: _split(calls, n, inline=True), 2_000, 22_000),
@@ -111,6 +134,14 @@ PATHS: dict[str, tuple[Callable[[int], Callable[[], Awaitable[Any]]], int, int]]
     "store put and get": (_store, 2_000, 22_000),
 }
 
+# The same under asyncio.gather, to be shown beside; nothing fails for them.
+BESIDE: dict[str, tuple[Callable[[int], Callable[[], Awaitable[Any]]], int, int]] = {
+    "branch that returns at once": (lambda n: _gather(returns, n), 2_000, 22_000),
+    "branch with sleep(0)": (lambda n: _gather(yields, n), 1_000, 9_000),
+    "branch with cano.sleep": (lambda n: _gather(sleeps_asyncio, n), 1_000, 9_000),
+    "branch on its own future": (lambda n: _gather(own_future, n), 1_000, 9_000),
+    "branch on one future for all": (lambda n: _on_one_future(n, True), 1_000, 9_000),
+}
 
 NOW = [0.0]
 
@@ -133,7 +164,7 @@ class _Loop(asyncio.SelectorEventLoop):
 
 
 def main() -> None:
-    make, *_ = PATHS[sys.argv[1]]
+    make, *_ = (BESIDE if "--beside" in sys.argv else PATHS)[sys.argv[1]]
 
     async def once() -> None:
         await make(50)()  # what happens only once is done at both sizes

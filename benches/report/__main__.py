@@ -58,6 +58,8 @@ def main() -> None:
 
 
 def _parts(all_results: list[Results], peers_file: Path | None) -> dict[str, str]:
+    counted = ROOT / "benches/guard/stored.json"
+    stored = json.loads(counted.read_text(encoding="utf-8")) if counted.exists() else {}
     return {
         "headline": headlines.headline(all_results),
         "honest": headlines.honest(all_results),
@@ -74,6 +76,7 @@ def _parts(all_results: list[Results], peers_file: Path | None) -> dict[str, str
         "stalls": _each(all_results, tables.stalls),
         "slower": headlines.slower(all_results),
         "uvloop": "## On uvloop\n\n" + _each(all_results, _on_uvloop),
+        "instructions": tables.instructions(stored) if stored else "Not counted.",
         "peers": peers.section(json.loads(peers_file.read_text(encoding="utf-8")))
         if peers_file and peers_file.exists()
         else "",

@@ -193,3 +193,19 @@ def cold_start(results: Results) -> str:
     rows = [[name, f"{value:.1f}", f"{value - bare:+.1f}"] for name, value in best.items()]
     rows += [[name, "–", why] for name, why in points[0]["skipped"].items()]
     return table(["", "ms of CPU time", "beside the bare interpreter"], rows)
+
+
+def instructions(stored: dict[str, dict[str, dict[str, float]]]) -> str:
+    """What the guard counted: a table per interpreter and build."""
+    parts = []
+    for build, paths in stored.items():
+        rows = []
+        for name, counted in paths.items():
+            total, native, gather = (counted.get(key) for key in ("instructions", "native", "asyncio.gather"))
+            assert total is not None
+            assert native is not None
+            beside = ["–", "–"] if gather is None else [f"{gather:,.0f}", f"{gather / total:.1f}×"]
+            rows.append([name, f"{total:,.0f}", f"{native:,.0f}", *beside])
+        head = ["instructions per unit", "all", "the native engine's own", "under asyncio.gather", "fewer"]
+        parts.append(f"**{build}**\n\n{table(head, rows)}")
+    return "\n\n".join(parts)
