@@ -313,6 +313,37 @@ def threads_at_exit(engine: str, _: random.Random) -> None:
     atexit.register(last)
 
 
+@ends()
+def no_thread_to_be_had(engine: str, _: random.Random) -> None:
+    """The system refuses: an error of the run, after clean-up, and no harm to later runs."""
+    live: list[int] = []
+
+    async def waits() -> None:
+        live.append(1)
+        try:
+            await asyncio.sleep(60)
+        finally:
+            live.pop()
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    start, threading.Thread.start = threading.Thread.start, refuse  # type: ignore[method-assign]
+    flow = Workflow[str](engine=engine).add_exit_state("done")
+    flow.register_split("start", [waits, lambda: 1, waits], JoinConfig(JoinStrategy.All, "done"))
+    flow.register_map("data", add_one, range(5), JoinConfig(JoinStrategy.All, "done")).register("task", lambda: "done")
+    for state in ("start", "data", "task"):
+        try:
+            flow.run(state, timeout=10)
+        except (CanoError, RuntimeError) as error:
+            assert "can't start new thread" in f"{error} {error.__cause__}", repr(error)
+        else:
+            raise AssertionError("no error came")
+        assert not live
+    threading.Thread.start = start  # type: ignore[method-assign]
+    works(engine)
+
+
 # --- fork -------------------------------------------------------------------------------------------------------------
 
 

@@ -331,9 +331,21 @@ class SplitDriver:
         finally:
             self._pumping = False
             _depth.now -= 1
-            if self._jobs:
-                jobs, self._jobs = self._jobs, []
-                pool.submit_many(jobs)
+            self._submit()
+
+    def _submit(self) -> None:
+        """Hand the sync attempts of this turn to the worker threads."""
+        if not self._jobs:
+            return
+        jobs, self._jobs = self._jobs, []
+        try:
+            pool.submit_many(jobs)
+        except RuntimeError as error:  # none could be started: the split fails, once what runs has ended
+            scope = self._scope
+            self._failure = failures.task_failed(
+                error, state=scope.state, task=self.plan.name, attempts=1, retried=False, path=scope.path()
+            )
+            self._stop()
 
     def _fresh(self, index: int) -> None:
         """A branch comes into being."""
@@ -525,9 +537,7 @@ class SplitDriver:
             self._ended(index, 1, self._entered, ERROR, None, error, None)
         else:
             self._launch(index, call, item)
-            if self._jobs:
-                jobs, self._jobs = self._jobs, []
-                pool.submit_many(jobs)
+            self._submit()
         self.end_turn()
         return True
 

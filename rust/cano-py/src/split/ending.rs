@@ -357,6 +357,19 @@ impl SplitDriver {
         self.stop(slf, state)
     }
 
+    /// No worker thread could be started: the split fails, once what runs has ended.
+    pub(super) fn without_threads(&self, slf: &Bound<'_, Self>, error: PyErr) -> PyResult<()> {
+        let py = slf.py();
+        if branch::is_fatal(py, &error) {
+            return Err(error);
+        }
+        let place = facts(py, &self.place(py, self.state()?)?)?;
+        place.set_item(intern!(py, "attempts"), 1)?;
+        place.set_item(intern!(py, "retried"), false)?;
+        let failure = failures(py)?.getattr(intern!(py, "task_failed"))?.call((error.into_value(py),), Some(&place))?;
+        self.fail_internally(slf, PyErr::from_value(failure))
+    }
+
     /// The split's time is up.
     pub(super) fn deadline(&self, slf: &Bound<'_, Self>, state: &State) -> PyResult<()> {
         // At its deadline PartialTimeout decides like at any other moment; the others have run out of time.

@@ -72,7 +72,7 @@ impl SplitDriver {
                 }
             }
         }
-        self.submit_jobs(py, state)?;
+        self.submit_jobs(py, state).or_else(|error| self.without_threads(slf, error))?;
         self.end_turn(slf)?;
         Ok(true)
     }

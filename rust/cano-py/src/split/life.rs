@@ -222,7 +222,11 @@ impl SplitDriver {
         }
     }
 
-    fn place<'py>(&self, py: Python<'py>, state: &State) -> PyResult<[(&'static str, Bound<'py, PyAny>); 3]> {
+    pub(super) fn place<'py>(
+        &self,
+        py: Python<'py>,
+        state: &State,
+    ) -> PyResult<[(&'static str, Bound<'py, PyAny>); 3]> {
         let scope = state.scope.get(py)?;
         Ok([
             ("state", scope.getattr(intern!(py, "state"))?),

@@ -74,7 +74,8 @@ impl SplitDriver {
         let left = entered.leave();
         state.pumping.set(false);
         let submitted = self.submit_jobs(slf.py(), state).and_then(|()| self.submit_items(slf, state));
-        started.and(left).and(submitted)
+        let refused = submitted.or_else(|error| self.without_threads(slf, error));
+        started.and(left).and(refused)
     }
 
     fn start_loop<'py>(&self, slf: &Bound<'py, Self>, state: &State, entered: &mut Entered<'_, 'py>) -> PyResult<()> {
