@@ -278,6 +278,8 @@ def daemon_thread(engine: str, rng: random.Random) -> None:
 
 @ends(stdout="end of main\ndone\n")
 def thread_that_is_waited_for(engine: str, _: random.Random) -> None:
+    works(engine)  # so that a worker is there: 3.12 starts no thread once main has ended
+
     def finish() -> None:
         asyncio.run(_await(fan_out(lambda _: asyncio.sleep(0.05), range(3), engine=engine)))
         works(engine)
