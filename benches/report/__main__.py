@@ -47,7 +47,7 @@ def main() -> None:
         "ratios": plots.ratios(all_results),
         "memory": plots.memory(all_results),
     }
-    for results in all_results:
+    for results in _that_have(all_results, "fairness"):
         pictures[_stalls_of(results)] = plots.stalls(results)
     for name, picture in pictures.items():
         (assets / f"{name}.svg").write_text(str(picture), encoding="utf-8")
@@ -68,12 +68,12 @@ def _parts(all_results: list[Results], peers_file: Path | None) -> dict[str, str
         "aims": tables.aims(all_results),
         "notes": (HERE / "notes.md").read_text(encoding="utf-8").strip(),
         "flat": headlines.flat(all_results),
-        "memory": _each(all_results, tables.memory),
+        "memory": _each(_that_have(all_results, "memory"), tables.memory),
         "stall_pictures": "\n\n".join(
             f"![How long another task waits, {results.label}](assets/{_stalls_of(results)}.svg)"
-            for results in all_results
+            for results in _that_have(all_results, "fairness")
         ),
-        "stalls": _each(all_results, tables.stalls),
+        "stalls": _each(_that_have(all_results, "fairness"), tables.stalls),
         "slower": headlines.slower(all_results),
         "uvloop": "## On uvloop\n\n" + _each(all_results, _on_uvloop),
         "instructions": tables.instructions(stored) if stored else "Not counted.",
@@ -82,6 +82,10 @@ def _parts(all_results: list[Results], peers_file: Path | None) -> dict[str, str
         else "",
         "details": _each(all_results, _details, "###"),
     }
+
+
+def _that_have(all_results: list[Results], question: str) -> list[Results]:
+    return [results for results in all_results if results.points(question)]
 
 
 def _each(all_results: list[Results], part, mark: str = "**") -> str:
@@ -99,9 +103,12 @@ def _on_uvloop(results: Results) -> str:
 
 
 def _details(results: Results) -> str:
-    parts = [f"**{title}**\n\n{tables.costs(results, question)}" for question, title in QUESTIONS]
-    parts.append(f"**Scale**\n\n{tables.scale(results)}")
-    parts.append(f"**Cold start**\n\n{tables.cold_start(results)}")
+    asked = {record["question"] for record in results.timed}
+    parts = [f"**{title}**\n\n{tables.costs(results, question)}" for question, title in QUESTIONS if question in asked]
+    if results.points("scale"):
+        parts.append(f"**Scale**\n\n{tables.scale(results)}")
+    if results.points("cold_start"):
+        parts.append(f"**Cold start**\n\n{tables.cold_start(results)}")
     return "\n\n".join(parts)
 
 

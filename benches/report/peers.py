@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benches.report.tables import table
+from benches.report.tables import number, table
 
 
 def section(data: dict[str, Any]) -> str:
@@ -24,7 +24,7 @@ def section(data: dict[str, Any]) -> str:
             continue
         ours = min(record["best"] for record in rows if record["peer"] == data["ours"])
         cells = [
-            [record["peer"], record["version"] or "–", f"{record['best']:,.3g}", f"{record['best'] / ours:,.3g}×"]
+            [record["peer"], record["version"] or "–", number(record["best"]), f"{number(record['best'] / ours)}×"]
             for record in sorted(rows, key=lambda record: record["best"])
         ]
         lines += ["", f"**{title}**", "", table(["", "version", f"µs per {rows[0]['unit']}", "beside ours"], cells)]

@@ -14,6 +14,7 @@ COLOURS = {NATIVE: "c0", BOUNDED: "c2", PURE: "c1", GATHER: "c4"}
 
 def cost_per_branch(all_results: list[Results]) -> Svg:
     """CPU time per branch over the number of branches, a panel per interpreter and kind of branch."""
+    all_results = [results for results in all_results if results.points("scale")]
     panels = [(results, case) for case in ("no-op", "sleep") for results in all_results]
     columns = len(all_results)
     svg = Svg(90 + 400 * columns, 60 + 270 * 2, "CPU time per branch over the number of branches")
@@ -41,7 +42,8 @@ def cost_per_branch(all_results: list[Results]) -> Svg:
 
 def ratios(all_results: list[Results]) -> Svg:
     """How many times faster, a bar per row and interpreter, and a mark at what is aimed at."""
-    rows = [aim for aim in AIMS if aim.kind == FASTER and aim.loop == "asyncio"]
+    rows = [aim for aim in AIMS if aim.kind == FASTER and aim.loop == "asyncio" and aim.question != "parallel"]
+    all_results = [results for results in all_results if results.points("scale")] or all_results
     rows = [aim for aim in rows if any(results.measured(aim) for results in all_results)]
     height = 14 * len(all_results) + 12
     svg = Svg(960, 70 + height * len(rows), "How many times faster, beside what is aimed at")

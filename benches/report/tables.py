@@ -46,15 +46,16 @@ def machine(all_results: list[Results]) -> str:
     return "\n".join(lines)
 
 
-def _number(value: float) -> str:
-    return f"{value:.0f}" if value >= 99.5 else f"{value:.1f}" if value >= 9.95 else f"{value:.2f}"
+def number(value: float) -> str:
+    """Three digits at least, and thousands apart."""
+    return f"{value:,.0f}" if value >= 99.5 else f"{value:.1f}" if value >= 9.95 else f"{value:.2f}"
 
 
 def _range(figure: Figure | None, unit: str = "×") -> str:
     if figure is None:
         return "–"
-    text = f"{_number(figure.median)}{unit}"
-    return text if figure.low == figure.high else f"{text} ({_number(figure.low)}–{_number(figure.high)})"
+    text = f"{number(figure.median)}{unit}"
+    return text if figure.low == figure.high else f"{text} ({number(figure.low)}–{number(figure.high)})"
 
 
 def _aimed_at(aim: Aim) -> str:
@@ -69,22 +70,29 @@ def _verdict(holds: bool | None) -> str:
 
 def aims(all_results: list[Results]) -> str:
     """Every row that there is an aim for, by group."""
-    head = ["", "aimed at"] + [cell for results in all_results for cell in (results.label, "")]
     parts = []
-    for group, rows in groupby(AIMS, key=lambda aim: aim.group):
+    for group, found in groupby(AIMS, key=lambda aim: aim.group):
+        rows = list(found)
+        measured = [results for results in all_results if any(results.measured(aim) for aim in rows)]
         cells = []
         for aim in rows:
-            if all(results.measured(aim) is None for results in all_results):
+            if all(results.measured(aim) is None for results in measured):
                 continue
             line = [aim.what, _aimed_at(aim)]
-            for results in all_results:
+            for results in measured:
                 unit = " µs" if aim.kind == MICROSECONDS else "×"
                 line += [_range(results.measured(aim), unit), _verdict(results.holds(aim))]
             cells.append(line)
         if cells:
-            parts.append(f"**{group}**\n\n{table(head, cells)}")
-    parts.append("**Memory and fairness**\n\n" + table(head, [*_memory_aims(all_results), *_stall_aims(all_results)]))
+            parts.append(f"**{group}**\n\n{table(_head(measured), cells)}")
+    measured = [results for results in all_results if results.points("memory") or results.points("fairness")]
+    cells = [*_memory_aims(measured), *_stall_aims(measured)]
+    parts.append(f"**Memory and fairness**\n\n{table(_head(measured), cells)}")
     return "\n\n".join(parts)
+
+
+def _head(all_results: list[Results]) -> list[str]:
+    return ["", "aimed at"] + [cell for results in all_results for cell in (results.label, "")]
 
 
 def _memory_aims(all_results: list[Results]) -> Iterable[list[str]]:
