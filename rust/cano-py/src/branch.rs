@@ -4,7 +4,7 @@
 //! (CPython, `Lib/asyncio/tasks.py`). The mirror of `pure/branch.py`; the interface of a Task is in `branch/interface.rs`.
 
 pub(crate) mod interface;
-mod park;
+pub(crate) mod park;
 
 pub(crate) use interface::resume_with;
 

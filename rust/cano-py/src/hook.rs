@@ -21,6 +21,8 @@ enum What {
     Fed,
     /// Resume the branches that yielded bare.
     Batch(Box<std::sync::Mutex<Vec<Py<Branch>>>>),
+    /// Wake the branches that wait for the same future, which is the argument.
+    Together(Box<std::sync::Mutex<Vec<Py<Branch>>>>),
     /// Throw an error into a branch.
     Throw(Py<Branch>, Py<PyAny>),
 }
@@ -57,6 +59,21 @@ impl Hook {
         Self::make(driver, What::Batch(Box::new(std::sync::Mutex::new(batch))))
     }
 
+    pub(crate) fn together<'py>(
+        driver: &Bound<'py, SplitDriver>,
+        branches: Vec<Py<Branch>>,
+    ) -> PyResult<Bound<'py, Self>> {
+        Self::make(driver, What::Together(Box::new(std::sync::Mutex::new(branches))))
+    }
+
+    /// Adds a branch to those that are woken together.
+    pub(crate) fn join(&self, branch: &Bound<'_, Branch>) {
+        if let What::Together(branches) = &self.what {
+            let mut branches = branches.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            branches.push(branch.clone().unbind());
+        }
+    }
+
     pub(crate) fn throw<'py>(
         py: Python<'py>,
         branch: &Bound<'py, Branch>,
@@ -68,8 +85,8 @@ impl Hook {
 
 #[pymethods]
 impl Hook {
-    #[pyo3(signature = (*_arguments))]
-    fn __call__(&self, py: Python<'_>, _arguments: &Bound<'_, PyTuple>) -> PyResult<()> {
+    #[pyo3(signature = (*arguments))]
+    fn __call__(&self, py: Python<'_>, arguments: &Bound<'_, PyTuple>) -> PyResult<()> {
         if let What::Throw(branch, error) = &self.what {
             return crate::branch::resume_with(branch.bind(py), error.clone_ref(py));
         }
@@ -84,7 +101,11 @@ impl Hook {
             What::Fed => driver.get().fed(driver),
             What::Batch(batch) => {
                 let batch = std::mem::take(&mut *batch.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
-                driver.get().run_batch(driver, batch)
+                driver.get().run_batch(driver, batch, None)
+            }
+            What::Together(branches) => {
+                let branches = std::mem::take(&mut *branches.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+                driver.get().run_batch(driver, branches, Some(&arguments.get_item(0)?))
             }
             What::Throw(..) => Ok(()),
         })
@@ -97,6 +118,7 @@ impl Hook {
             What::Drain => "<cano: sync attempts landed>",
             What::Fed => "<cano: source ended>",
             What::Batch(_) => "<cano: resume branches>",
+            What::Together(_) => "<cano: wake branches>",
             What::Throw(..) => "<cano: throw into a branch>",
         }
     }
@@ -108,7 +130,7 @@ impl Hook {
                 visit.call(branch)?;
                 visit.call(error)
             }
-            What::Batch(batch) => {
+            What::Batch(batch) | What::Together(batch) => {
                 if let Ok(batch) = batch.try_lock() {
                     for branch in batch.iter() {
                         visit.call(branch)?;

@@ -19,6 +19,7 @@ mod feeding;
 mod life;
 mod place;
 mod start;
+mod together;
 mod turn;
 
 use std::cell::{Cell, RefCell};
@@ -120,6 +121,9 @@ pub(super) struct State {
     /// A panic was caught: the machine may have been told less than has happened.
     broken: Cell<bool>,
     pub(super) pump_scheduled: Cell<bool>,
+    /// What the branch that parked last waits for, and the callback it shares with the next, if it does.
+    pub(super) awaited: Slot,
+    pub(super) together: Slot<crate::hook::Hook>,
     pub(super) waiter: Slot,
     pub(super) cancelled: Slot,
     pub(super) fatal: Slot,
@@ -185,6 +189,8 @@ impl SplitDriver {
                 pumping: Cell::new(false),
                 broken: Cell::new(false),
                 pump_scheduled: Cell::new(false),
+                awaited: Slot::default(),
+                together: Slot::default(),
                 waiter: Slot::default(),
                 cancelled: Slot::default(),
                 fatal: Slot::default(),
@@ -439,12 +445,13 @@ impl SplitDriver {
 }
 
 impl State {
-    fn slots(&self) -> [&Slot; 8] {
+    fn slots(&self) -> [&Slot; 9] {
         [
             &self.items_left,
             &self.close_source,
             &self.feeder,
             &self.room,
+            &self.awaited,
             &self.waiter,
             &self.cancelled,
             &self.fatal,
@@ -456,6 +463,7 @@ impl State {
         visit.call(&self.spec)?;
         visit.call(&self.store)?;
         self.scope.visit(visit)?;
+        self.together.visit(visit)?;
         visit.call(&self.outbox)?;
         visit.call(&self.snapshot)?;
         for slot in self.slots() {
@@ -492,6 +500,7 @@ impl State {
 
     fn clear(&self) {
         self.scope.clear();
+        self.together.set(None);
         for slot in self.slots() {
             slot.set(None);
         }

@@ -71,7 +71,14 @@ fn wait_for(
     let Some(context) = state.context.get(py) else {
         return Ok(None);
     };
-    add_done_callback(future, branch.as_any(), &context)?;
+    let driver = state.driver.get(py);
+    let joined = match &driver {
+        Some(driver) => driver.get().wait_together(driver, branch, future)?,
+        None => false,
+    };
+    if !joined {
+        add_done_callback(future, branch.as_any(), &context)?;
+    }
     state.waiter.set(Some(future.clone().unbind()));
     if state.must_cancel.get() {
         let message = state.cancel_message.get(py);
@@ -83,7 +90,7 @@ fn wait_for(
 }
 
 /// `future.add_done_callback(callback, context=context)` without building a dict for the keyword.
-fn add_done_callback(
+pub(crate) fn add_done_callback(
     future: &Bound<'_, PyAny>,
     callback: &Bound<'_, PyAny>,
     context: &Bound<'_, PyAny>,

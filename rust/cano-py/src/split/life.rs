@@ -303,6 +303,8 @@ impl SplitDriver {
             outbox.bind(py).setattr(intern!(py, "resume"), py.None())?;
         }
         state.items_left.set(None);
+        state.awaited.set(None);
+        state.together.set(None);
         if let Some(close) = state.close_source.take()
             && let Err(error) = close.bind(py).call0()
         {

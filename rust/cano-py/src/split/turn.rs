@@ -54,23 +54,34 @@ impl SplitDriver {
         Ok(())
     }
 
-    /// Resumes the branches that yielded bare, in order, for at most a time slice.
-    pub(crate) fn run_batch(&self, slf: &Bound<'_, Self>, batch: Vec<Py<Branch>>) -> PyResult<()> {
+    /// Resumes branches in order, for at most a time slice: those that yielded bare, or all that waited for `future`.
+    pub(crate) fn run_batch(
+        &self,
+        slf: &Bound<'_, Self>,
+        batch: Vec<Py<Branch>>,
+        future: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
         let py = slf.py();
         let watch = self.clock.stopwatch(py)?;
         let slice_end = watch.started() + SLICE;
         let mut left = batch.into_iter();
         let mut answer = Ok(());
         for branch in left.by_ref() {
-            answer = branch::resume(branch.bind(py), None);
+            let error = future.and_then(|future| future.call_method0(intern!(py, "result")).err());
+            answer = branch::resume(branch.bind(py), error);
             if answer.is_err() || watch.now(&self.clock, py)? >= slice_end {
                 break;
             }
         }
         // What is left goes before what yielded meanwhile; also when a KeyboardInterrupt got us out of the loop.
         let rest: Vec<Py<Branch>> = left.collect();
-        if !rest.is_empty() {
-            call_soon(self.event_loop.bind(py), Hook::batch(slf, rest)?.as_any())?;
+        match future {
+            _ if rest.is_empty() => {}
+            None => call_soon(self.event_loop.bind(py), Hook::batch(slf, rest)?.as_any())?,
+            Some(future) => {
+                let hook = Hook::together(slf, rest)?;
+                self.event_loop.bind(py).call_method1(intern!(py, "call_soon"), (hook, future))?;
+            }
         }
         answer
     }
