@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -41,7 +42,9 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     def applies(item: pytest.Item) -> bool:
         # anyio's own names for its asyncio backend: with and without debug mode, uvloop, eager tasks.
-        return "asyncio" in item.name and not any(item.nodeid.rpartition("/")[2].startswith(name) for name in EXCLUDED)
+        if "asyncio" not in item.name or not inspect.iscoroutinefunction(getattr(item, "obj", None)):
+            return False
+        return not any(item.nodeid.rpartition("/")[2].startswith(name) for name in EXCLUDED)
 
     left_out = [item for item in items if not applies(item)]
     config.hook.pytest_deselected(items=left_out)
