@@ -78,6 +78,13 @@ def three_arguments(a: int, b: int, c: int) -> None: ...
 
 # --- where it is written ------------------------------------------------------------------------------------------
 
+
+def a_future() -> asyncio.Future[None]:
+    loop = asyncio.new_event_loop()
+    loop.close()
+    return asyncio.Future(loop=loop)
+
+
 # What is done to a workflow, and what the message says of it (a ConfigurationError, which is a ValueError).
 WRITTEN: list[tuple[str, Callable[[Workflow[Any]], object], str]] = [
     # an object that is no task
@@ -93,7 +100,7 @@ WRITTEN: list[tuple[str, Callable[[Workflow[Any]], object], str]] = [
     ("coroutine", lambda w: _coroutine(lambda c: w.register(S.START, c)), "an awaitable .* came; pass the function itself"),
     ("coroutine branch", lambda w: _coroutine(lambda c: w.register_split(S.FAN, [c], join())), "without calling it"),
     ("coroutine over data", lambda w: _coroutine(lambda c: w.register_map(S.FAN, c, [1], join())), "without calling it"),
-    ("future", lambda w: w.register(S.START, asyncio.Future(loop=asyncio.new_event_loop())), "without calling it"),
+    ("future", lambda w: w.register(S.START, a_future()), "without calling it"),
     # splits
     ("number of branches", lambda w: w.register_split(S.FAN, 3, join()), "branches come from an iterable.*int came"),
     ("None for tasks", lambda w: w.register_split(S.FAN, None, join()), "branches come from an iterable.*NoneType"),
