@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
 from types import GeneratorType
 from typing import Any, Protocol
 
@@ -109,7 +109,45 @@ def _open(over: Any, *, made: bool) -> Source:
     return source
 
 
-async def feed(split: Fed, pending: Any) -> None:
+class feed(Coroutine[Any, None, None]):  # noqa: N801 - read as the coroutine function it stands for
+    """Draws an asynchronous source into a split; for a task of its own.
+
+    What it runs is made at the first step: a loop that is closed before that would leave a coroutine behind that was never
+    awaited, and Python would say so.
+    """
+
+    __slots__ = ("_arguments", "_running")
+
+    def __init__(self, split: Fed, pending: Any) -> None:
+        self._arguments: tuple[Fed, Any] | None = (split, pending)
+        self._running: Coroutine[Any, Any, None] | None = None
+
+    def send(self, value: None) -> Any:
+        if self._running is None:
+            arguments, self._arguments = self._arguments, None
+            if arguments is None:
+                raise RuntimeError("cannot reuse already awaited coroutine")
+            self._running = _feed(*arguments)
+        return self._running.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        if self._running is None:
+            arguments, self._arguments = self._arguments, None
+            if arguments is not None:
+                discard(arguments[1])
+            raise next(one for one in reversed(error) if isinstance(one, BaseException))
+        return self._running.throw(*error)
+
+    def close(self) -> None:
+        self._arguments = None
+        if self._running is not None:
+            self._running.close()
+
+    def __await__(self) -> Generator[Any, None, None]:
+        raise RuntimeError("a source is fed by a task of its own, and awaited by nobody else")
+
+
+async def _feed(split: Fed, pending: Any) -> None:
     """Draw an asynchronous source into a split, one item for each branch that may start.
 
     Cancelling it closes the source. An error of the source goes to whoever awaits this.
