@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="where the results go (default: standard output)")
     parser.add_argument("--passes", type=int, default=3, help="how often all is measured (default: 3)")
     parser.add_argument("--quick", action="store_true", help="small numbers: does everything run?")
-    parser.add_argument("--only", default="", help="questions, separated by commas")
+    parser.add_argument("--only", default="", help="questions, separated by commas; the rest of FILE is kept")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--loop", default="asyncio", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -45,7 +45,10 @@ def main() -> None:
             f"no such question: {', '.join(sorted(unknown))}; there are "
             f"{', '.join((*questions.TIMED, *questions.APART))}"
         )
-    text = json.dumps(_ask_all(budget, only, options.passes), indent=1, ensure_ascii=False) + "\n"
+    result = _ask_all(budget, only, options.passes)
+    if only and options.out is not None and options.out.exists():
+        result = _merged(json.loads(options.out.read_text(encoding="utf-8")), result, only)
+    text = json.dumps(result, indent=1, ensure_ascii=False) + "\n"
     if options.out is None:
         sys.stdout.write(text)
     else:
@@ -72,6 +75,14 @@ def _ask_all(budget: Budget, only: set[str], passes: int) -> dict[str, Any]:
     result["facts"]["seconds"] = round(time.monotonic() - start)
     _say("done", start)
     return result
+
+
+def _merged(old: dict[str, Any], new: dict[str, Any], only: set[str]) -> dict[str, Any]:
+    """What was measured before, with the questions that were asked again in place of the old answers."""
+    old["timed"] = [record for record in old["timed"] if record["question"] not in only] + new["timed"]
+    old["apart"].update(new["apart"])
+    old["facts"].setdefault("asked_again", {}).update(dict.fromkeys(sorted(only), new["facts"]["date"]))
+    return old
 
 
 def _question(name: str) -> Any:

@@ -30,7 +30,9 @@ def honest(all_results: list[Results]) -> str:
         if gained:
             share = (1 - 1 / gained.median) * 100
             low, high = ((1 - 1 / value) * 100 for value in (gained.low, gained.high))
-            parts.append(f"{share:.1f} % on {results.label} ({low:.1f} to {high:.1f} over the passes)")
+            did = "gains" if share >= 0 else "loses"
+            passes = f"{low:.1f} to {high:.1f} % gained over the passes"
+            parts.append(f"{did} {abs(share):.1f} % on {results.label} ({passes})")
     return "; ".join(parts)
 
 

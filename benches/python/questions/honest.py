@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Callable, Iterator
 
@@ -14,21 +15,19 @@ from cano import JoinConfig, JoinStrategy, Workflow, fan_out
 WORK = 200e-6  # seconds of CPU time: about what a client library takes for one small HTTP request
 
 
-def _worker() -> Callable[[], None]:
-    """Work of a fixed number of instructions that takes about `WORK` here; a clock inside would hide what is gained."""
+def _worker() -> Callable[[], object]:
+    """Work of a fixed size that takes about `WORK` here; a clock inside would hide what is gained.
 
-    def spin(count: int) -> None:
-        for _ in range(count):
-            pass
-
-    best = min(_taken(spin, 20_000) for _ in range(20))
-    count = int(20_000 * WORK / best)
-    return lambda: spin(count)
+    In C: a loop in Python takes five percent more or less depending on where it is called from, and two are looked for.
+    """
+    best = min(_taken(b"x" * 100_000) for _ in range(50))
+    data = b"x" * int(100_000 * WORK / best)
+    return lambda: hashlib.sha256(data).digest()
 
 
-def _taken(spin: Callable[[int], None], count: int) -> float:
+def _taken(data: bytes) -> float:
     start = time.process_time()
-    spin(count)
+    hashlib.sha256(data).digest()
     return time.process_time() - start
 
 
