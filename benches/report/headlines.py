@@ -78,6 +78,11 @@ def slower(all_results: list[Results]) -> str:
     lines = []
     for question, case, beside, ours, what in questions:
         found = []
+        if all(
+            (ratio := results.ratio(question, case, beside, ours)) is None or ratio.median <= 1
+            for results in all_results
+        ):
+            continue
         for results in all_results:
             ratio = results.ratio(question, case, beside, ours)
             cost = results.cost(question, case, ours)

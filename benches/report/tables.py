@@ -43,6 +43,11 @@ def machine(all_results: list[Results]) -> str:
             f"load average {facts['machine']['load_before']} before. {versions}; native engine: rustc {native['rustc']}, "
             f"PyO3 {native['pyo3']}, profile {native['profile']}."
         )
+    if max(results.facts["machine"]["load_before"] for results in all_results) > 0.5:
+        lines.append(
+            "- **The machine was not idle**: other processes ran meanwhile. CPU time leaves their turns out, but not what they "
+            "take of caches and memory, and the longest waits below include their turns."
+        )
     return "\n".join(lines)
 
 
