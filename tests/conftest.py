@@ -11,6 +11,10 @@ import pytest
 
 from cano._engine import NAMES, resolve, why_unavailable
 from cano.testing import VirtualTimeLoop
+from tests import record
+from tests.record import tried
+
+__all__ = ["engine", "store", "tried"]
 
 # Here coroutines run in virtual time: the clock jumps to the next timer as soon as nothing else is left to do, so an
 # hour costs nothing and durations can be compared exactly. `@pytest.mark.real_time` opts out.
@@ -19,10 +23,16 @@ VIRTUAL = ("contract", "properties")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--engine", choices=NAMES, help="run the tests of one engine only")
+    record.add_options(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "real_time: a coroutine test that runs on a loop with a real clock")
+    record.configure(config)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    record.mark(items)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
