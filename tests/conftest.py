@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tests import record
+from tests.record import tried
 
 from cano._engine import NAMES, resolve, why_unavailable
 from cano.testing import VirtualTimeLoop
-from tests import record
-from tests.record import tried
 
 __all__ = ["engine", "store", "tried"]
 

@@ -82,7 +82,9 @@ def add_options(parser: pytest.Parser) -> None:
 
 
 def configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "fault(*classes): the fault classes of tools/reliability/classes.toml it is about")
+    config.addinivalue_line(
+        "markers", "fault(*classes): the fault classes of tools/reliability/classes.toml it is about"
+    )
     config.pluginmanager.register(
         Recorder(config.getoption("--record"), adds=config.getoption("--record-add")), "cano-recorder"
     )

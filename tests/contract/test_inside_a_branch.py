@@ -12,28 +12,9 @@ from typing import Any
 
 import pytest
 
-from cano import JoinConfig, JoinError, JoinStrategy, Workflow, as_completed, fan_out, sleep
+from cano import JoinError, JoinStrategy, as_completed, fan_out, sleep
 
 Scenario = Any
-
-
-@pytest.fixture(params=["branch", "introspect", "gather"])
-def three(request, engine):
-    """Run `scenario(0)`, `scenario(1)`, `scenario(2)` at once, and give what they return."""
-
-    async def in_branches(scenario: Scenario) -> list[Any]:
-        return (await fan_out(scenario, range(3), engine=engine)).outputs()
-
-    async def in_real_tasks(scenario: Scenario) -> list[Any]:
-        workflow: Workflow[str] = Workflow(engine=engine, introspect=True).add_exit_state("end")
-        join = JoinConfig(JoinStrategy.All, "end", store_partial_results=True)
-        await workflow.register_map("fan", scenario, range(3), join).orchestrate("fan")
-        return workflow.store.get("split_results").outputs()
-
-    async def gathered(scenario: Scenario) -> list[Any]:
-        return await asyncio.gather(*(scenario(item) for item in range(3)))
-
-    return {"branch": in_branches, "introspect": in_real_tasks, "gather": gathered}[request.param]
 
 
 def now() -> float:
@@ -596,69 +577,6 @@ async def test_a_cancellation_during_a_bare_yield(three):
         return "not"
 
     assert await three(scenario) == ["cancelled"] * 3
-
-
-# --- context variables ---
-
-variable: contextvars.ContextVar[Any] = contextvars.ContextVar("variable", default="unset")
-
-
-@pytest.mark.parametrize("suspend", [False, True])
-async def test_context_variables_are_ones_own(engine, suspend):
-    async def scenario(item: int) -> list[Any]:
-        seen = [variable.get()]
-        variable.set(item)
-        if suspend:
-            await asyncio.sleep(1)
-            await sleep(1)
-        return [*seen, variable.get()]
-
-    token = variable.set("caller")
-    try:
-        answers = (await fan_out(scenario, range(3), engine=engine)).outputs()
-        assert variable.get() == "caller"
-    finally:
-        variable.reset(token)
-    assert answers == [["caller", item] for item in range(3)]
-
-
-async def test_a_token_of_a_branch_resets_in_it(three):
-    async def scenario(item: int) -> Any:
-        token = variable.set(item)
-        await asyncio.sleep(1)
-        await sleep(0)
-        variable.reset(token)
-        return variable.get()
-
-    assert await three(scenario) == ["unset"] * 3
-
-
-async def test_children_of_a_branch_inherit_its_context(three):
-    async def child() -> Any:
-        await asyncio.sleep(0)
-        return variable.get()
-
-    async def scenario(item: int) -> Any:
-        variable.set(item)
-        called: list[Any] = []
-        asyncio.get_running_loop().call_soon(lambda: called.append(variable.get()))
-        answer = await asyncio.create_task(child())
-        return [answer, *called]
-
-    assert await three(scenario) == [[item, item] for item in range(3)]
-
-
-async def test_a_context_outlives_its_branch(engine):
-    """A callback that a branch that never suspended left behind runs in that branch's context, not in the next one's."""
-    seen: list[Any] = []
-
-    async def scenario(item: int) -> None:
-        variable.set(item)
-        asyncio.get_running_loop().call_soon(lambda: seen.append(variable.get()))
-
-    await fan_out(scenario, range(3), engine=engine)
-    await asyncio.sleep(0)
-    assert seen == [0, 1, 2]
 
 
 # --- exceptions ---

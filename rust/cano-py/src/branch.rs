@@ -8,7 +8,7 @@ pub(crate) mod park;
 
 pub(crate) use interface::resume_with;
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 
 use pyo3::exceptions::asyncio::CancelledError;
 use pyo3::exceptions::{PyKeyboardInterrupt, PyStopIteration, PySystemExit};
@@ -17,10 +17,10 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 
+use crate::collector::Coroutine;
 use crate::confined::{Confined, Slot};
-use crate::current::{enter_context, exit_context, swap_current_task};
-use crate::hook::restoring;
-use crate::split::SplitDriver;
+use crate::current::copy_context;
+use crate::split::{Key, SplitDriver};
 use crate::timers::TimerId;
 
 /// What became of an attempt; the numbers are those of `_engine/attempts.py`.
@@ -48,6 +48,8 @@ pub(crate) struct Branch {
 pub(crate) struct State {
     /// `None` once the attempt has ended.
     pub(crate) driver: Slot<SplitDriver>,
+    /// What the driver knows it by while it is suspended.
+    pub(crate) key: Cell<Key>,
     pub(crate) index: Cell<u32>,
     pub(crate) attempt: Cell<u32>,
     pub(crate) started: Cell<f64>,
@@ -56,53 +58,70 @@ pub(crate) struct State {
     pub(crate) timed_out: Cell<bool>,
     /// Cancelled by the engine: it decided without this branch.
     pub(crate) released: Cell<bool>,
+    /// It is current, and its context entered.
+    pub(crate) running: Cell<bool>,
     /// Asked by `await branch`, as of any future.
     blocking: Cell<bool>,
     must_cancel: Cell<bool>,
-    cancels: Cell<u32>,
+    has_own_context: Cell<bool>,
     outcome: Cell<Option<Outcome>>,
+    cancels: Cell<u32>,
     event_loop: Py<PyAny>,
-    coro: Slot,
+    coro: Coroutine,
+    /// Its own, or the context it would be a copy of (`split/entered.rs`).
     context: Slot,
     /// A future, or a `Pause`.
     waiter: Slot,
-    name: Slot,
-    cancel_message: Slot,
     /// The result, or the exception.
     payload: Slot,
+    seldom: OnceCell<Box<Seldom>>,
+}
+
+/// What few branches have.
+#[derive(Default)]
+struct Seldom {
+    name: Slot,
+    cancel_message: Slot,
     /// A list of (callback, context), made for the first of them.
     callbacks: Slot,
 }
 
 impl Branch {
+    /// A branch that is about to take its first step. `snapshot` is the context that its own would be a copy of.
     pub(crate) fn new(
         driver: &Bound<'_, SplitDriver>,
         event_loop: &Bound<'_, PyAny>,
-        context: &Bound<'_, PyAny>,
+        snapshot: &Bound<'_, PyAny>,
     ) -> Self {
         Self {
             state: Confined::new(State {
                 driver: Slot::new(driver.clone().unbind()),
+                key: Cell::default(),
                 index: Cell::new(0),
                 attempt: Cell::new(1),
                 started: Cell::new(0.0),
                 timer: Cell::new(0),
                 timed_out: Cell::new(false),
                 released: Cell::new(false),
+                running: Cell::new(true),
                 blocking: Cell::new(false),
                 must_cancel: Cell::new(false),
-                cancels: Cell::new(0),
+                has_own_context: Cell::new(false),
                 outcome: Cell::new(None),
+                cancels: Cell::new(0),
                 event_loop: event_loop.clone().unbind(),
-                coro: Slot::default(),
-                context: Slot::new(context.clone().unbind()),
+                coro: Coroutine::default(),
+                context: Slot::new(snapshot.clone().unbind()),
                 waiter: Slot::default(),
-                name: Slot::default(),
-                cancel_message: Slot::default(),
                 payload: Slot::default(),
-                callbacks: Slot::default(),
+                seldom: OnceCell::new(),
             }),
         }
+    }
+
+    /// Shows the collector what the branch holds.
+    pub(crate) fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        traverse(self.state.get_for_gc(), visit)
     }
 
     #[inline]
@@ -125,16 +144,50 @@ impl State {
         self.coro.set(Some(coro.clone().unbind()));
     }
 
+    fn seldom(&self) -> &Seldom {
+        self.seldom.get_or_init(Box::default)
+    }
+
+    /// The context of its own, if it has one by now.
+    #[inline]
+    pub(crate) fn own_context<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        if self.has_own_context.get() { self.context.get(py) } else { None }
+    }
+
+    pub(crate) fn set_own_context(&self, context: Py<PyAny>) {
+        self.has_own_context.set(true);
+        self.context.set(Some(context));
+    }
+
+    /// The context the branch runs in, which nobody else's branch will run in from now on.
+    fn context<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        if !self.has_own_context.get() {
+            let entered = match self.driver.get(py) {
+                Some(driver) if self.running.get() => driver.get().shared_context(py)?,
+                _ => None,
+            };
+            let own = match (entered, self.context.get(py)) {
+                (Some(entered), _) => entered,
+                (None, Some(snapshot)) => copy_context(&snapshot)?,
+                (None, None) => return Ok(None),
+            };
+            self.set_own_context(own.unbind());
+        }
+        Ok(self.context.get(py))
+    }
+
+    /// Has the collector ignore the coroutine, if nobody else has it.
+    #[inline]
+    pub(crate) fn hide_coroutine(&self) {
+        self.coro.hide();
+    }
+
     /// Whether nobody but the driver can know this object, so that the next branch may have it.
     ///
     /// Only of a branch that ended in its first step, whose references the caller has counted.
     #[inline]
     pub(crate) fn is_untouched(&self) -> bool {
-        !self.must_cancel.get()
-            && self.cancels.get() == 0
-            && !self.callbacks.is_set()
-            && !self.name.is_set()
-            && !self.blocking.get()
+        !self.must_cancel.get() && self.cancels.get() == 0 && self.seldom.get().is_none() && !self.blocking.get()
     }
 
     pub(crate) fn set_waiter(&self, waiter: &Bound<'_, PyAny>) {
@@ -146,11 +199,7 @@ impl State {
     }
 
     pub(crate) fn take_cancel_message(&self) -> Option<Py<PyAny>> {
-        self.cancel_message.take()
-    }
-
-    pub(crate) fn event_loop<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {
-        self.event_loop.bind(py)
+        self.seldom.get().and_then(|seldom| seldom.cancel_message.take())
     }
 
     /// Whether a cancellation was asked for and has not been delivered; it is then taken off.
@@ -160,7 +209,7 @@ impl State {
     }
 
     pub(crate) fn cancelled_error(&self) -> PyErr {
-        match self.cancel_message.take() {
+        match self.take_cancel_message() {
             None => CancelledError::new_err(()),
             Some(message) => CancelledError::new_err((message,)),
         }
@@ -196,27 +245,6 @@ pub(crate) fn step<'py>(coro: &Bound<'py, PyAny>, error: Option<PyErr>) -> Stepp
 /// Whether an error must end the run and leave through the loop.
 pub(crate) fn is_fatal(py: Python<'_>, error: &PyErr) -> bool {
     error.is_instance_of::<PyKeyboardInterrupt>(py) || error.is_instance_of::<PySystemExit>(py)
-}
-
-/// Takes a step of a suspended branch, in its context, as the current task. Does nothing if it has ended.
-pub(crate) fn resume(branch: &Bound<'_, Branch>, error: Option<PyErr>) -> PyResult<()> {
-    let py = branch.py();
-    let state = branch.get().state()?;
-    if state.is_done() {
-        return Ok(());
-    }
-    let Some(context) = state.context.get(py) else {
-        return Ok(());
-    };
-    let event_loop = state.event_loop.bind(py);
-    let previous = swap_current_task(event_loop, branch.as_any())?;
-    restoring(
-        || {
-            enter_context(&context)?;
-            restoring(|| take_step(branch, state, error), || exit_context(&context))
-        },
-        || swap_current_task(event_loop, &previous).map(drop),
-    )
 }
 
 /// Takes a step; the caller has made the branch current and entered its context. An error that comes out is fatal.
@@ -266,7 +294,7 @@ fn finish(branch: &Bound<'_, Branch>, state: &State, outcome: Outcome, payload: 
     state.outcome.set(Some(outcome));
     state.payload.set(Some(payload.clone_ref(py)));
     let driver = state.driver.take();
-    if let Some(callbacks) = state.callbacks.take() {
+    if let Some(callbacks) = state.seldom.get().and_then(|seldom| seldom.callbacks.take()) {
         interface::schedule_callbacks(branch, state, callbacks.bind(py))?;
     }
     if let Some(driver) = driver {
@@ -300,26 +328,29 @@ pub(crate) fn expire(branch: &Bound<'_, Branch>) -> PyResult<()> {
     Ok(())
 }
 
-pub(crate) fn traverse(state: &State, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+fn traverse(state: &State, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
     state.driver.visit(visit)?;
     visit.call(&state.event_loop)?;
-    for slot in [
-        &state.coro,
-        &state.context,
-        &state.waiter,
-        &state.name,
-        &state.cancel_message,
-        &state.payload,
-        &state.callbacks,
-    ] {
+    state.coro.visit(visit)?;
+    for slot in [&state.context, &state.waiter, &state.payload] {
         slot.visit(visit)?;
+    }
+    if let Some(seldom) = state.seldom.get() {
+        for slot in [&seldom.name, &seldom.cancel_message, &seldom.callbacks] {
+            slot.visit(visit)?;
+        }
     }
     Ok(())
 }
 
-pub(crate) fn clear(state: &State) {
+fn clear(state: &State) {
     state.driver.set(None);
-    for slot in [&state.coro, &state.context, &state.waiter, &state.cancel_message, &state.payload, &state.callbacks] {
+    state.coro.set(None);
+    for slot in [&state.context, &state.waiter, &state.payload] {
         slot.set(None);
+    }
+    if let Some(seldom) = state.seldom.get() {
+        seldom.cancel_message.set(None);
+        seldom.callbacks.set(None);
     }
 }

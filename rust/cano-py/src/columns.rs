@@ -6,22 +6,29 @@ use pyo3::types::PyList;
 
 use crate::indices::ByIndex;
 
+/// What is noted of every branch.
+#[derive(Default)]
+pub(crate) struct Row {
+    /// What a success returned.
+    pub(crate) value: Option<Py<PyAny>>,
+    /// In seconds.
+    pub(crate) duration: f64,
+}
+
 /// The columns while they are written.
 #[derive(Default)]
 pub(crate) struct Table {
-    /// By index: the value of a success.
-    pub(crate) values: Vec<Option<Py<PyAny>>>,
+    /// By index.
+    pub(crate) rows: Vec<Row>,
     pub(crate) errors: ByIndex<Py<PyAny>>,
     /// Only of branches that needed more than one.
     pub(crate) attempts: ByIndex<u32>,
-    /// By index, in seconds.
-    pub(crate) durations: Vec<f64>,
 }
 
 impl Table {
     pub(crate) fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        for value in self.values.iter().flatten() {
-            visit.call(value)?;
+        for row in &self.rows {
+            visit.call(&row.value)?;
         }
         for error in self.errors.values() {
             visit.call(error)?;
@@ -75,7 +82,7 @@ impl Columns {
 
     /// What a successful branch returned; `None` where results were handed over one by one.
     fn value(&self, py: Python<'_>, index: usize) -> Option<Py<PyAny>> {
-        self.read(|table| table.values.get(index).and_then(|value| value.as_ref().map(|value| value.clone_ref(py))))
+        self.read(|table| table.rows.get(index).and_then(|row| row.value.as_ref().map(|value| value.clone_ref(py))))
     }
 
     /// What a failed branch raised last; `None` likewise.
@@ -88,14 +95,14 @@ impl Columns {
     }
 
     fn duration(&self, index: usize) -> f64 {
-        self.read(|table| table.durations.get(index).copied().unwrap_or(0.0))
+        self.read(|table| table.rows.get(index).map_or(0.0, |row| row.duration))
     }
 
     /// The successes' values in index order.
     fn values_in_order<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         // Of a success the value is set, of all others it is not.
         let values: Vec<Py<PyAny>> =
-            self.read(|table| table.values.iter().flatten().map(|value| value.clone_ref(py)).collect());
+            self.read(|table| table.rows.iter().flat_map(|row| &row.value).map(|value| value.clone_ref(py)).collect());
         PyList::new(py, values)
     }
 

@@ -83,6 +83,41 @@ pub(crate) fn copy_context<'py>(context: &Bound<'py, PyAny>) -> PyResult<Bound<'
     unsafe { Bound::from_owned_ptr_or_err(context.py(), ffi::PyContext_Copy(context.as_ptr())) }
 }
 
+/// Where in a context object its map of variables is; `None` where that cannot be made out.
+static VARIABLES: PyOnceLock<Option<usize>> = PyOnceLock::new();
+
+/// The map of a context's variables. It is immutable: setting a variable puts another one in its place (PEP 567).
+fn variables(context: &Bound<'_, PyAny>, offset: usize) -> *const ffi::PyObject {
+    // SAFETY: `context` is a context, alive, and `find_variables` has made sure that there is such a pointer in it.
+    unsafe { *context.as_ptr().byte_add(offset).cast::<*const ffi::PyObject>() }
+}
+
+/// Finds the map: the second field of a context behind the object's head, on all versions so far. No API says so, hence it is
+/// tried out: copies share it, and setting a variable replaces it.
+fn find_variables(py: Python<'_>) -> PyResult<Option<usize>> {
+    let offset = size_of::<ffi::PyObject>() + size_of::<usize>();
+    let context = copy_current_context(py)?;
+    let size: usize = context.get_type().getattr("__basicsize__")?.extract()?;
+    if size < offset + size_of::<usize>() {
+        return Ok(None);
+    }
+    let (copied, changed) = (copy_context(&context)?, copy_context(&context)?);
+    let variable = py.import("contextvars")?.getattr("ContextVar")?.call1(("cano",))?;
+    changed.call_method1("run", (variable.getattr("set")?, py.None()))?;
+    let map = variables(&context, offset);
+    let is_it = !map.is_null() && variables(&copied, offset) == map && variables(&changed, offset) != map;
+    Ok(is_it.then_some(offset))
+}
+
+/// Whether nobody has set a variable in one of two contexts since it was copied from the other. Not by comparing values:
+/// a variable that was set to an equal value was set.
+#[inline]
+pub(crate) fn has_same_variables(context: &Bound<'_, PyAny>, other: &Bound<'_, PyAny>) -> bool {
+    let py = context.py();
+    let offset = VARIABLES.get_or_init(py, || find_variables(py).unwrap_or(None));
+    offset.is_some_and(|offset| variables(context, offset) == variables(other, offset))
+}
+
 /// Enters a context; `exit_context` must follow.
 pub(crate) fn enter_context(context: &Bound<'_, PyAny>) -> PyResult<()> {
     // SAFETY: attached; the callee checks its argument and sets an error when the context is entered already.

@@ -8,7 +8,7 @@ use pyo3::types::PyTuple;
 
 use crate::branch::Branch;
 use crate::errors::internal_error;
-use crate::split::SplitDriver;
+use crate::split::{Key, SplitDriver};
 
 enum What {
     /// Go on starting branches.
@@ -20,9 +20,9 @@ enum What {
     /// The feeder's task has ended.
     Fed,
     /// Resume the branches that yielded bare.
-    Batch(Box<std::sync::Mutex<Vec<Py<Branch>>>>),
+    Batch(Box<std::sync::Mutex<Vec<Key>>>),
     /// Wake the branches that wait for the same future, which is the argument.
-    Together(Box<std::sync::Mutex<Vec<Py<Branch>>>>),
+    Together(Box<std::sync::Mutex<Vec<Key>>>),
     /// Throw an error into a branch.
     Throw(Py<Branch>, Py<PyAny>),
 }
@@ -55,22 +55,19 @@ impl Hook {
         Self::make(driver, What::Fed)
     }
 
-    pub(crate) fn batch<'py>(driver: &Bound<'py, SplitDriver>, batch: Vec<Py<Branch>>) -> PyResult<Bound<'py, Self>> {
+    pub(crate) fn batch<'py>(driver: &Bound<'py, SplitDriver>, batch: Vec<Key>) -> PyResult<Bound<'py, Self>> {
         Self::make(driver, What::Batch(Box::new(std::sync::Mutex::new(batch))))
     }
 
-    pub(crate) fn together<'py>(
-        driver: &Bound<'py, SplitDriver>,
-        branches: Vec<Py<Branch>>,
-    ) -> PyResult<Bound<'py, Self>> {
+    pub(crate) fn together<'py>(driver: &Bound<'py, SplitDriver>, branches: Vec<Key>) -> PyResult<Bound<'py, Self>> {
         Self::make(driver, What::Together(Box::new(std::sync::Mutex::new(branches))))
     }
 
     /// Adds a branch to those that are woken together.
-    pub(crate) fn join(&self, branch: &Bound<'_, Branch>) {
+    pub(crate) fn join(&self, branch: Key) {
         if let What::Together(branches) = &self.what {
             let mut branches = branches.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            branches.push(branch.clone().unbind());
+            branches.push(branch);
         }
     }
 
@@ -79,6 +76,7 @@ impl Hook {
         branch: &Bound<'py, Branch>,
         error: Py<pyo3::exceptions::PyBaseException>,
     ) -> PyResult<Bound<'py, Self>> {
+        crate::collector::show(branch);
         Bound::new(py, Self { driver: None, what: What::Throw(branch.clone().unbind(), error.into_any()) })
     }
 }
@@ -125,21 +123,11 @@ impl Hook {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.driver)?;
-        match &self.what {
-            What::Throw(branch, error) => {
-                visit.call(branch)?;
-                visit.call(error)
-            }
-            What::Batch(batch) | What::Together(batch) => {
-                if let Ok(batch) = batch.try_lock() {
-                    for branch in batch.iter() {
-                        visit.call(branch)?;
-                    }
-                }
-                Ok(())
-            }
-            _ => Ok(()),
+        if let What::Throw(branch, error) = &self.what {
+            visit.call(branch)?;
+            visit.call(error)?;
         }
+        Ok(())
     }
 }
 

@@ -3,6 +3,7 @@
 mod branch;
 mod build_info;
 mod clock;
+mod collector;
 mod columns;
 mod confined;
 mod current;

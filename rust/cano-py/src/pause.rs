@@ -12,6 +12,7 @@ use crate::branch::{Branch, State};
 use crate::confined::{Confined, Slot};
 use crate::current::current_task;
 use crate::hook::Hook;
+use crate::split::{Key, SplitDriver};
 use crate::timers::{Due, TimerId};
 
 /// A sleep; awaited once, in whichever thread.
@@ -27,8 +28,17 @@ pub(crate) struct Pause {
 struct Inner {
     yielded: Cell<bool>,
     timer: Cell<TimerId>,
-    /// The branch that waits.
-    branch: Slot<Branch>,
+    /// The branch that waits: of which split, and its key there.
+    driver: Slot<SplitDriver>,
+    branch: Cell<Key>,
+}
+
+impl Inner {
+    /// Nobody waits any more.
+    fn end(&self) {
+        self.timer.set(0);
+        self.driver.set(None);
+    }
 }
 
 #[pymethods]
@@ -80,32 +90,32 @@ impl Pause {
 
     /// Wakes the branch with `CancelledError` in the next turn of the loop, as a cancelled future would.
     #[pyo3(signature = (msg=None))]
-    fn cancel(slf: &Bound<'_, Self>, msg: Option<Py<PyAny>>) -> PyResult<bool> {
+    pub(crate) fn cancel(slf: &Bound<'_, Self>, msg: Option<Py<PyAny>>) -> PyResult<bool> {
         let py = slf.py();
         let inner = slf.get().inner.get()?;
-        let Some(branch) = inner.branch.take() else {
+        let Some(driver) = inner.driver.take() else {
             return Ok(false);
         };
-        let branch = branch.bind(py);
-        let state = branch.get().state()?;
+        let driver = driver.bind(py).get();
+        let Some(branch) = driver.suspended(py, inner.branch.get())? else {
+            return Ok(false);
+        };
         let timer = inner.timer.replace(0);
-        if timer != 0
-            && let Some(driver) = state.driver.get(py)
-        {
-            driver.get().cancel_timer(py, timer)?;
+        if timer != 0 {
+            driver.cancel_timer(py, timer)?;
         }
         let error = match msg {
             None => CancelledError::new_err(()),
             Some(message) => CancelledError::new_err((message,)),
         };
-        let hook = Hook::throw(py, branch, error.into_value(py))?;
-        crate::current::call_soon(state.event_loop(py), hook.as_any())?;
+        let hook = Hook::throw(py, &branch, error.into_value(py))?;
+        crate::current::call_soon(driver.event_loop_of(py), hook.as_any())?;
         Ok(true)
     }
 
     /// Whether the pause is over (asked by libraries that look at what a task waits for).
     fn done(&self) -> PyResult<bool> {
-        Ok(!self.inner.get()?.branch.is_set())
+        Ok(!self.inner.get()?.driver.is_set())
     }
 
     fn __repr__(&self) -> String {
@@ -114,41 +124,37 @@ impl Pause {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.result)?;
-        self.inner.get_for_gc().branch.visit(&visit)
+        self.inner.get_for_gc().driver.visit(&visit)
     }
 
     fn __clear__(&self) {
-        self.inner.get_for_gc().branch.set(None);
+        self.inner.get_for_gc().driver.set(None);
     }
 }
 
-/// Has `branch` resumed by the split's timers.
-pub(crate) fn park(pause: &Bound<'_, Pause>, branch: &Bound<'_, Branch>, state: &State) -> PyResult<()> {
-    let py = branch.py();
+/// Has a branch resumed by its split's timers.
+pub(crate) fn park(pause: &Bound<'_, Pause>, state: &State) -> PyResult<()> {
+    let py = pause.py();
     let inner = pause.get().inner.get()?;
-    inner.branch.set(Some(branch.clone().unbind()));
+    let Some(driver) = state.driver.get(py) else { return Ok(()) };
+    inner.driver.set(Some(driver.clone().unbind()));
+    inner.branch.set(state.key.get());
     state.set_waiter(pause.as_any());
     if state.take_must_cancel() {
         let message = state.take_cancel_message();
         return Pause::cancel(pause, message).map(drop);
     }
-    if let Some(driver) = state.driver.get(py) {
-        let now = driver.get().now_at(py)?;
-        let timer = driver.get().add_timer(&driver, now + pause.get().delay, Due::Pause(branch.clone().unbind()))?;
-        inner.timer.set(timer);
-    }
+    let when = driver.get().now_in_turn(py)? + pause.get().delay;
+    inner.timer.set(driver.get().add_timer(&driver, when, Due::Pause(state.key.get()))?);
     Ok(())
 }
 
-/// The pause of a branch is over.
-pub(crate) fn wake(branch: &Bound<'_, Branch>) -> PyResult<()> {
-    let py = branch.py();
-    if let Some(waiter) = branch.get().state()?.waiter(py)
+/// The pause that a branch waits for is over.
+pub(crate) fn end(state: &State, py: Python<'_>) -> PyResult<()> {
+    if let Some(waiter) = state.waiter(py)
         && let Ok(pause) = waiter.cast_exact::<Pause>()
     {
-        let inner = pause.get().inner.get()?;
-        inner.timer.set(0);
-        inner.branch.set(None);
+        pause.get().inner.get()?.end();
     }
-    crate::branch::resume(branch, None)
+    Ok(())
 }

@@ -17,6 +17,7 @@ mod entered;
 pub(crate) mod events;
 mod feeding;
 mod life;
+mod live;
 mod place;
 mod start;
 mod together;
@@ -43,6 +44,8 @@ use crate::spec::{CallSpec, SplitSpec};
 use crate::threads::{Cursor, Exchange};
 use crate::timers::{Due, TimerId, Timers};
 use events::Wants;
+pub(crate) use live::Key;
+use live::{Attempt, Live};
 use place::LazyScope;
 pub(crate) use place::Place;
 
@@ -50,23 +53,6 @@ pub(crate) use place::Place;
 pub(crate) const SLICE: f64 = 0.002;
 /// Eager starts nest on the C stack when branches split again; beyond this depth a split starts from a loop callback.
 const DEPTH_LIMIT: u32 = 40;
-
-/// An attempt that is suspended or on a thread.
-pub(super) enum Attempt {
-    Branch(Py<Branch>),
-    /// A `ThreadAttempt` or `TaskAttempt` of `_engine/attempts.py`.
-    Other(Py<PyAny>),
-}
-
-impl Attempt {
-    /// Whether it is over. Of others than branches that is not known: they report it.
-    fn has_ended(&self) -> bool {
-        match self {
-            Self::Branch(branch) => branch.get().state().is_ok_and(crate::branch::State::is_done),
-            Self::Other(_) => false,
-        }
-    }
-}
 
 /// One split of one run.
 #[pyclass(frozen, weakref, module = "cano._core")]
@@ -95,6 +81,11 @@ pub(super) struct State {
     pub(super) real_tasks: bool,
     pub(super) entered: f64,
     pub(super) snapshot: Py<PyAny>,
+    /// The copy of it that branches run in (`entered.rs`), and whether it is entered.
+    pub(super) shared_context: Slot,
+    pub(super) shares: Cell<bool>,
+    /// Shows the time in what the engine does in one go.
+    pub(super) watch: Cell<Option<Stopwatch>>,
     pub(super) machine: RefCell<SplitMachine>,
     /// The source's iterator, until it is exhausted.
     pub(super) items_left: Slot,
@@ -102,15 +93,13 @@ pub(super) struct State {
     pub(super) close_source: Slot,
     pub(super) feeder: Slot,
     pub(super) room: Slot,
-    /// The strong references that keep attempts alive, with the order of their starts.
-    pub(super) live: RefCell<ByIndex<(u64, Attempt)>>,
-    pub(super) starts: Cell<u64>,
+    pub(super) live: RefCell<Live>,
     /// What branches that back off, or may have to, are called with.
     pub(super) again: RefCell<ByIndex<(CallSpec, Py<PyAny>)>>,
     /// When branches that needed more than one attempt began.
     pub(super) begun: RefCell<ByIndex<f64>>,
     pub(super) table: RefCell<Table>,
-    pub(super) batch: RefCell<Vec<Py<Branch>>>,
+    pub(super) batch: RefCell<Vec<Key>>,
     pub(super) jobs: RefCell<Vec<Py<PyAny>>>,
     /// Items of this turn for the workers.
     pub(super) to_threads: RefCell<Vec<(u32, Py<PyAny>)>>,
@@ -169,6 +158,9 @@ impl SplitDriver {
                 real_tasks,
                 entered,
                 snapshot: snapshot.clone().unbind(),
+                shared_context: Slot::default(),
+                shares: Cell::new(false),
+                watch: Cell::new(None),
                 machine: RefCell::new(machine),
                 items_left: Slot::default(),
                 plain_source: Cell::new(false),
@@ -176,7 +168,6 @@ impl SplitDriver {
                 feeder: Slot::default(),
                 room: Slot::default(),
                 live: RefCell::default(),
-                starts: Cell::new(0),
                 again: RefCell::default(),
                 begun: RefCell::default(),
                 table: RefCell::default(),
@@ -220,6 +211,15 @@ impl SplitDriver {
         self.clock.now(py)
     }
 
+    /// The time on the loop's clock, read by the stopwatch of what the engine is doing, if it has one.
+    #[inline]
+    pub(crate) fn now_in_turn(&self, py: Python<'_>) -> PyResult<f64> {
+        match self.state()?.watch.get() {
+            Some(watch) => watch.now(&self.clock, py),
+            None => self.clock.now(py),
+        }
+    }
+
     pub(crate) fn clock(&self) -> &Clock {
         &self.clock
     }
@@ -237,10 +237,25 @@ impl SplitDriver {
         Ok(self.state()?.spec.get().name.bind(py).clone())
     }
 
+    pub(crate) fn event_loop_of<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {
+        self.event_loop.bind(py)
+    }
+
+    /// The context that the branch which runs now shares with others.
+    pub(crate) fn shared_context<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let state = self.state()?;
+        Ok(if state.shares.get() { state.shared_context.get(py) } else { None })
+    }
+
     /// Has a branch that yielded bare resumed with the others of this turn.
-    pub(crate) fn batch_branch(&self, branch: &Bound<'_, Branch>) -> PyResult<()> {
-        self.state()?.batch.borrow_mut().push(branch.clone().unbind());
+    pub(crate) fn batch_branch(&self, branch: Key) -> PyResult<()> {
+        self.state()?.batch.borrow_mut().push(branch);
         Ok(())
+    }
+
+    /// The suspended branch of a key, if it is suspended still.
+    pub(crate) fn suspended<'py>(&self, py: Python<'py>, key: Key) -> PyResult<Option<Bound<'py, Branch>>> {
+        Ok(self.state()?.live.borrow().branch(py, key))
     }
 
     /// Adds a timer.
@@ -279,10 +294,7 @@ impl SplitDriver {
         state.pumping.set(false);
         // What panicked may not have been reported to the machine: from here on, what is left is what counts.
         state.broken.set(true);
-        let ended: Vec<_> = {
-            let mut live = state.live.borrow_mut();
-            live.extract_if(|_, (_, attempt)| attempt.has_ended()).collect()
-        };
+        let ended = state.live.borrow_mut().remove_ended();
         drop(ended);
         state.failure.set(Some(error.into_value(py).into_any()));
         self.stop(slf, state)?;
@@ -445,8 +457,9 @@ impl SplitDriver {
 }
 
 impl State {
-    fn slots(&self) -> [&Slot; 9] {
+    fn slots(&self) -> [&Slot; 10] {
         [
+            &self.shared_context,
             &self.items_left,
             &self.close_source,
             &self.feeder,
@@ -471,12 +484,7 @@ impl State {
         }
         // What is borrowed is in use, so it is no garbage.
         if let Ok(live) = self.live.try_borrow() {
-            for (_, attempt) in live.values() {
-                match attempt {
-                    Attempt::Branch(branch) => visit.call(branch)?,
-                    Attempt::Other(other) => visit.call(other)?,
-                }
-            }
+            live.visit(visit)?;
         }
         if let Ok(again) = self.again.try_borrow() {
             for (call, item) in again.values() {
@@ -486,11 +494,6 @@ impl State {
         }
         if let Ok(table) = self.table.try_borrow() {
             table.visit(visit)?;
-        }
-        if let Ok(batch) = self.batch.try_borrow() {
-            for branch in batch.iter() {
-                visit.call(branch)?;
-            }
         }
         if let Ok(timers) = self.timers.try_borrow() {
             timers.visit(visit)?;
@@ -506,10 +509,9 @@ impl State {
         }
         let live = self.live.try_borrow_mut().map(|mut live| std::mem::take(&mut *live));
         let again = self.again.try_borrow_mut().map(|mut again| std::mem::take(&mut *again));
-        let batch = self.batch.try_borrow_mut().map(|mut batch| std::mem::take(&mut *batch));
         let timers = self.timers.try_borrow_mut().map(|mut timers| timers.clear());
         let table = self.table.try_borrow_mut().map(|mut table| std::mem::take(&mut *table));
-        drop((live, again, batch, timers, table));
+        drop((live, again, timers, table));
     }
 }
 

@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::exceptions::PyStopIteration;
-use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -16,7 +15,7 @@ use pyo3::types::PyList;
 
 use crate::clock::Stopwatch;
 use crate::confined::{Confined, Slot};
-use crate::current::copy_context;
+use crate::current::{copy_context, has_same_variables};
 use crate::hook::Hook;
 use crate::split::SplitDriver;
 
@@ -169,14 +168,7 @@ impl Cursor {
 
     /// Whether a call has left something in the context, which the next branch must not see.
     fn is_context_used(&self, py: Python<'_>) -> bool {
-        // SAFETY: attached, both objects are alive; -1 is an error, which is cleared.
-        let same = unsafe {
-            ffi::PyObject_RichCompareBool(self.context.as_ptr(), self.driver.get().snapshot(py).as_ptr(), ffi::Py_EQ)
-        };
-        if same < 0 {
-            drop(PyErr::take(py));
-        }
-        same != 1
+        !has_same_variables(self.context.bind(py), self.driver.get().snapshot(py))
     }
 }
 

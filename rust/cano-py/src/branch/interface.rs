@@ -7,13 +7,17 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 
-use super::{Branch, Outcome, State, resume};
-use crate::current::{copy_current_context, swap_current_task};
-use crate::hook::{guarded, restoring};
+use super::{Branch, Outcome, State};
+use crate::current::copy_current_context;
+use crate::hook::guarded;
+use crate::pause::Pause;
 
 /// `future.cancel(msg=message)`; whether it could be cancelled.
 pub(super) fn cancel_future(future: &Bound<'_, PyAny>, message: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
     let py = future.py();
+    if let Ok(pause) = future.cast_exact::<Pause>() {
+        return Pause::cancel(pause, message.map(|message| message.clone().unbind()));
+    }
     match message {
         None => future.call_method0(intern!(py, "cancel"))?.is_truthy(),
         Some(message) => {
@@ -37,7 +41,9 @@ pub(super) fn cancel(branch: &Bound<'_, Branch>, state: &State, message: Option<
         return Ok(true);
     }
     state.must_cancel.set(true);
-    state.cancel_message.set(message.map(|message| message.clone().unbind()));
+    if message.is_some() || state.seldom.get().is_some() {
+        state.seldom().cancel_message.set(message.map(|message| message.clone().unbind()));
+    }
     Ok(true)
 }
 
@@ -67,7 +73,7 @@ fn call_soon_in(
 
 #[pymethods]
 impl Branch {
-    /// The callback on what the branch waits for; the loop has entered the branch's context already.
+    /// The callback on what the branch waits for.
     fn __call__(slf: &Bound<'_, Self>, future: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
         let state = slf.get().state()?;
@@ -76,10 +82,8 @@ impl Branch {
             return Ok(());
         };
         guarded(&driver, || {
-            let event_loop = state.event_loop.bind(py);
-            let previous = swap_current_task(event_loop, slf.as_any())?;
-            let error = future.call_method0(intern!(py, "result")).err();
-            restoring(|| super::take_step(slf, state, error), || swap_current_task(event_loop, &previous).map(drop))
+            let error = super::park::error_of(future);
+            driver.get().resume(&driver, slf, error)
         })
     }
 
@@ -156,10 +160,10 @@ impl Branch {
             return call_soon_in(slf, state, callback, &context);
         }
         let entry = (callback, context).into_pyobject(py)?;
-        match state.callbacks.get(py) {
+        match state.seldom().callbacks.get(py) {
             Some(callbacks) => callbacks.cast::<PyList>()?.append(entry),
             None => {
-                state.callbacks.set(Some(PyList::new(py, [entry])?.into_any().unbind()));
+                state.seldom().callbacks.set(Some(PyList::new(py, [entry])?.into_any().unbind()));
                 Ok(())
             }
         }
@@ -169,7 +173,7 @@ impl Branch {
     fn remove_done_callback(slf: &Bound<'_, Self>, callback: &Bound<'_, PyAny>) -> PyResult<usize> {
         let py = slf.py();
         let state = slf.get().state()?;
-        let Some(callbacks) = state.callbacks.get(py) else {
+        let Some(callbacks) = state.seldom.get().and_then(|seldom| seldom.callbacks.get(py)) else {
             return Ok(0);
         };
         let kept = PyList::empty(py);
@@ -180,7 +184,7 @@ impl Branch {
             }
         }
         let removed = callbacks.len() - kept.len();
-        state.callbacks.set(Some(kept.into_any().unbind()));
+        state.seldom().callbacks.set(Some(kept.into_any().unbind()));
         Ok(removed)
     }
 
@@ -191,18 +195,18 @@ impl Branch {
 
     /// The user's own coroutine.
     fn get_coro<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        Ok(self.state()?.coro.get(py))
+        Ok(self.state()?.coro.hand_out(py))
     }
 
     /// The context the branch runs in.
     fn get_context<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        Ok(self.state()?.context.get(py))
+        self.state()?.context(py)
     }
 
     /// The branch's name; `cano-<task>-<index>` unless it was set.
     fn get_name<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let state = self.state()?;
-        if let Some(name) = state.name.get(py) {
+        if let Some(name) = state.seldom.get().and_then(|seldom| seldom.name.get(py)) {
             return Ok(name);
         }
         let task = match state.driver.get(py) {
@@ -210,13 +214,13 @@ impl Branch {
             None => "branch".to_owned(),
         };
         let name = format!("cano-{task}-{}", state.index.get()).into_pyobject(py)?.into_any();
-        state.name.set(Some(name.clone().unbind()));
+        state.seldom().name.set(Some(name.clone().unbind()));
         Ok(name)
     }
 
     /// Sets the branch's name.
     fn set_name(&self, value: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.state()?.name.set(Some(value.str()?.into_any().unbind()));
+        self.state()?.seldom().name.set(Some(value.str()?.into_any().unbind()));
         Ok(())
     }
 
@@ -248,7 +252,7 @@ impl Branch {
 
     #[getter]
     fn _coro<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        Ok(self.state()?.coro.get(py))
+        Ok(self.state()?.coro.hand_out(py))
     }
 
     #[getter]
@@ -259,7 +263,8 @@ impl Branch {
     /// A list of (callback, context); libraries look for their own in it.
     #[getter]
     fn _callbacks<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        Ok(self.state()?.callbacks.get(py).unwrap_or_else(|| PyList::empty(py).into_any()))
+        let callbacks = self.state()?.seldom.get().and_then(|seldom| seldom.callbacks.get(py));
+        Ok(callbacks.unwrap_or_else(|| PyList::empty(py).into_any()))
     }
 
     #[getter(_asyncio_future_blocking)]
@@ -352,5 +357,5 @@ pub(crate) fn resume_with(branch: &Bound<'_, Branch>, error: Py<PyAny>) -> PyRes
     let Some(driver) = branch.get().state()?.driver.get(py) else {
         return Ok(());
     };
-    guarded(&driver, || resume(branch, Some(PyErr::from_value(error.into_bound(py)))))
+    guarded(&driver, || driver.get().resume(&driver, branch, Some(PyErr::from_value(error.into_bound(py)))))
 }

@@ -16,12 +16,12 @@ pub(super) fn park(branch: &Bound<'_, Branch>, state: &State, yielded: &Bound<'_
     let py = branch.py();
     if yielded.is_none() {
         if let Some(driver) = state.driver.get(py) {
-            driver.get().batch_branch(branch)?;
+            driver.get().batch_branch(state.key.get())?;
         }
         return Ok(());
     }
     if let Ok(pause) = yielded.cast_exact::<Pause>() {
-        return crate::pause::park(pause, branch, state);
+        return crate::pause::park(pause, state);
     }
     let blocking = match yielded.getattr_opt(intern!(py, "_asyncio_future_blocking")) {
         Ok(blocking) => blocking.filter(|blocking| !blocking.is_none()),
@@ -68,20 +68,16 @@ fn wait_for(
         return Ok(Some(format!("Task cannot await on itself: {}", repr(branch.as_any()))));
     }
     future.setattr(intern!(py, "_asyncio_future_blocking"), PyBool::new(py, false))?;
-    let Some(context) = state.context.get(py) else {
+    let Some(driver) = state.driver.get(py) else {
         return Ok(None);
     };
-    let driver = state.driver.get(py);
-    let joined = match &driver {
-        Some(driver) => driver.get().wait_together(driver, branch, future)?,
-        None => false,
-    };
-    if !joined {
-        add_done_callback(future, branch.as_any(), &context)?;
+    if !driver.get().wait_together(&driver, state.key.get(), future)? {
+        // In the snapshot, not in the branch's context: that is entered in the step.
+        add_done_callback(future, branch.as_any(), driver.get().snapshot(py))?;
     }
     state.waiter.set(Some(future.clone().unbind()));
     if state.must_cancel.get() {
-        let message = state.cancel_message.get(py);
+        let message = state.seldom.get().and_then(|seldom| seldom.cancel_message.get(py));
         if super::interface::cancel_future(future, message.as_ref())? {
             state.must_cancel.set(false);
         }
@@ -114,6 +110,19 @@ pub(crate) fn add_done_callback(
         )
     }
     .map(drop)
+}
+
+/// What a future that is done makes whoever awaits it raise.
+pub(crate) fn error_of(future: &Bound<'_, PyAny>) -> Option<PyErr> {
+    future.call_method0(intern!(future.py(), "result")).err()
+}
+
+/// Whether an object is a future of asyncio's and of no class derived from it: asking it runs no code of others.
+pub(crate) fn is_plain(future: &Bound<'_, PyAny>) -> bool {
+    static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let py = future.py();
+    let class = CLASS.get_or_try_init(py, || py.import("_asyncio")?.getattr("Future").map(Bound::unbind));
+    class.is_ok_and(|class| future.get_type().is(class))
 }
 
 /// Throws an error into the branch in the loop's next turn.

@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use super::events::{Facts, Wants};
 use super::{Attempt, SplitDriver, State, is_final, tell};
 use crate::branch::{self, Branch, Outcome};
+use crate::columns::Row;
 use crate::errors::{facts, failures};
 use crate::timers::Due;
 
@@ -38,7 +39,7 @@ impl SplitDriver {
         let state = self.state()?;
         let ended = branch.get().state()?;
         let index = ended.index.get();
-        let removed = state.live.borrow_mut().remove(&index);
+        let removed = state.live.borrow_mut().remove(ended.key.take());
         drop(removed);
         let ended = Ended {
             index,
@@ -65,7 +66,7 @@ impl SplitDriver {
             started: attempt.getattr(intern!(py, "started"))?.extract()?,
             timed_out: attempt.getattr(intern!(py, "timed_out"))?.is_truthy()?,
         };
-        let removed = state.live.borrow_mut().remove(&ended.index);
+        let removed = state.live.borrow_mut().remove_other(ended.index);
         drop(removed);
         self.attempt_is_over(slf, state, &ended, outcome, payload)
     }
@@ -143,7 +144,7 @@ impl SplitDriver {
         let spec = state.spec.get();
         let now = match ended {
             Some(ended) => ended,
-            None => self.now_at(py)?,
+            None => self.now_in_turn(py)?,
         };
         let mut payload = payload;
         let began = if spec.retries() { state.begun.borrow().get(&index).copied() } else { None };
@@ -216,11 +217,8 @@ impl SplitDriver {
                 .map(drop);
         }
         let mut table = state.table.borrow_mut();
-        table.durations[index as usize] = duration;
         // Neither has been written before: nothing is let go of while the table is borrowed.
-        if let Some(value) = value {
-            table.values[index as usize] = Some(value.clone().unbind());
-        }
+        table.rows[index as usize] = Row { value: value.map(|value| value.clone().unbind()), duration };
         if let Some(error) = error {
             table.errors.insert(index, error.clone().unbind());
         }
@@ -401,21 +399,9 @@ impl SplitDriver {
         }
         self.give_room(py, state)?;
         self.forget_items(py, state)?;
-        let mut attempts: Vec<(u64, Attempt)> = state
-            .live
-            .borrow()
-            .values()
-            .map(|(serial, attempt)| {
-                let attempt = match attempt {
-                    Attempt::Branch(branch) => Attempt::Branch(branch.clone_ref(py)),
-                    Attempt::Other(other) => Attempt::Other(other.clone_ref(py)),
-                };
-                (*serial, attempt)
-            })
-            .collect();
+        let attempts = state.live.borrow().in_order(py);
         if !attempts.is_empty() {
-            attempts.sort_unstable_by_key(|(serial, _)| *serial);
-            for (_, attempt) in &attempts {
+            for attempt in &attempts {
                 match attempt {
                     Attempt::Branch(branch) => branch::release(branch.bind(py))?,
                     Attempt::Other(other) => {
@@ -443,11 +429,12 @@ impl SplitDriver {
                 return Ok(());
             }
             let table = state.table.borrow();
+            let suspended = live.indices();
             (0..machine.drawn())
                 .filter(|index| {
-                    let ended = table.values.get(*index as usize).is_some_and(Option::is_some)
+                    let ended = table.rows.get(*index as usize).is_some_and(|row| row.value.is_some())
                         || table.errors.contains_key(index);
-                    !ended && !live.contains_key(index)
+                    !ended && suspended.binary_search(index).is_err()
                 })
                 .collect::<Vec<u32>>()
         };

@@ -1,46 +1,44 @@
-//! What the start loop has entered: a branch that is current, and a context. They are used again as long as nobody
-//! can have noticed: entering and leaving costs more than a branch that returns at once
-//! (docs/design/branches-in-place.md).
+//! Running branches: which one is current, and which context is entered.
+//!
+//! Making a branch current, entering its context and taking both back costs more than a branch that returns at once, or a step
+//! of one that gives the loop a turn. So nothing is taken back between one branch and the next
+//! (docs/design/branches-in-place.md):
+//!
+//! - **the task object** of a branch that ended in its first step serves the next one, if nobody can have noticed;
+//! - **one context** serves all branches of a split, as long as none has set a variable in it: then all hold the variables that
+//!   the run had when it entered the split. A branch that sets one keeps the context for itself, and the others get a fresh
+//!   copy. So does a branch whose context is asked for.
 
 use pyo3::ffi;
 use pyo3::prelude::*;
 
 use super::{SplitDriver, State};
-use crate::branch::Branch;
-use crate::current::{copy_context, enter_context, exit_context, swap_current_task};
+use crate::branch::{self, Branch};
+use crate::collector::{hide, references, show};
+use crate::current::{copy_context, enter_context, exit_context, has_same_variables, swap_current_task};
 
 pub(super) struct Entered<'a, 'py> {
     driver: &'a Bound<'py, SplitDriver>,
     state: &'a State,
-    inside: Option<Inside<'py>>,
+    /// The task that was current before; `None` while nothing has been made current.
+    previous: Option<Bound<'py, PyAny>>,
+    context: Option<Inside<'py>>,
+    /// A branch that is current and has no coroutine yet, or one that has ended and left no trace.
+    unused: Option<Bound<'py, Branch>>,
 }
 
+/// The context that is entered.
 struct Inside<'py> {
-    branch: Bound<'py, Branch>,
     context: Bound<'py, PyAny>,
-    /// The task that was current before.
-    previous: Bound<'py, PyAny>,
-    /// How many references the branch and the context have while nobody else knows them.
-    branch_references: isize,
-    context_references: isize,
+    /// Whether it is the one that branches share, `State::shared_context`.
+    shared: bool,
+    /// How many references it has while nobody else knows it.
+    known: isize,
 }
 
-fn references(object: &Bound<'_, PyAny>) -> isize {
-    // SAFETY: the object is alive.
-    unsafe { ffi::Py_REFCNT(object.as_ptr()) }
-}
-
-/// Whether two contexts hold the same variables: as long as nobody set one, both are the very same map.
-fn has_same_variables(context: &Bound<'_, PyAny>, snapshot: &Py<PyAny>) -> bool {
-    // SAFETY: attached, both objects are alive; -1 is an error, which is cleared.
-    match unsafe { ffi::PyObject_RichCompareBool(context.as_ptr(), snapshot.as_ptr(), ffi::Py_EQ) } {
-        -1 => {
-            drop(PyErr::take(context.py()));
-            false
-        }
-        answer => answer == 1,
-    }
-}
+/// References to a branch that waits for something of the engine's, right after the step that made it wait: of the split, of
+/// the caller, and of the interpreter, whose current task it still is.
+const WAITING: isize = 3;
 
 /// Whether any weak reference to a branch exists.
 fn has_weak_references(branch: &Bound<'_, Branch>) -> bool {
@@ -60,46 +58,158 @@ fn has_weak_references(branch: &Bound<'_, Branch>) -> bool {
 
 impl<'a, 'py> Entered<'a, 'py> {
     pub(super) fn new(driver: &'a Bound<'py, SplitDriver>, state: &'a State) -> Self {
-        Self { driver, state, inside: None }
+        Self { driver, state, previous: None, context: None, unused: None }
     }
 
-    /// A branch that is current and in its own context.
-    pub(super) fn enter(&mut self) -> PyResult<Bound<'py, Branch>> {
-        if let Some(inside) = &self.inside {
-            return Ok(inside.branch.clone());
+    /// A branch without a coroutine that is current, in the context that branches share.
+    #[inline]
+    pub(super) fn fresh(&mut self) -> PyResult<Bound<'py, Branch>> {
+        match &self.unused {
+            Some(unused) => Ok(unused.clone()),
+            None => self.fresh_in(None),
         }
+    }
+
+    /// A branch without a coroutine that is current, in a context of its own if there is one.
+    pub(super) fn fresh_in(&mut self, own: Option<&Bound<'py, PyAny>>) -> PyResult<Bound<'py, Branch>> {
         let py = self.driver.py();
         let event_loop = self.driver.get().event_loop.bind(py);
-        let context = copy_context(self.state.snapshot.bind(py))?;
-        let branch = Bound::new(py, Branch::new(self.driver, event_loop, &context))?;
-        let previous = swap_current_task(event_loop, branch.as_any())?;
-        if let Err(error) = enter_context(&context) {
-            swap_current_task(event_loop, &previous)?;
-            return Err(error);
+        let branch = Bound::new(py, Branch::new(self.driver, event_loop, self.state.snapshot.bind(py)))?;
+        hide(&branch);
+        if let Some(own) = own {
+            branch.get().state()?.set_own_context(own.clone().unbind());
         }
-        let branch_references = references(branch.as_any()) + 1; // the one handed out here
-        let context_references = references(&context);
-        self.inside = Some(Inside { branch: branch.clone(), context, previous, branch_references, context_references });
+        self.make_current(&branch)?;
+        self.enter(branch.get().state()?)?;
+        self.unused = Some(branch.clone());
         Ok(branch)
     }
 
+    /// Takes a step of a suspended branch: it is current afterwards. An error that comes out is fatal.
+    pub(super) fn step(&mut self, branch: &Bound<'py, Branch>, error: Option<PyErr>) -> PyResult<()> {
+        let its = branch.get().state()?;
+        if its.is_done() {
+            return Ok(());
+        }
+        self.switch_to(branch, its)?;
+        let answer = branch::take_step(branch, its, error);
+        self.stepped(its);
+        if !its.is_done() {
+            Self::waits(branch, its);
+        }
+        answer
+    }
+
+    /// Makes a branch current, in its context; the last one is no longer.
+    pub(super) fn switch_to(&mut self, branch: &Bound<'py, Branch>, its: &branch::State) -> PyResult<()> {
+        self.unused = None;
+        its.running.set(true);
+        self.make_current(branch)?;
+        self.enter(its)
+    }
+
+    fn make_current(&mut self, branch: &Bound<'py, Branch>) -> PyResult<()> {
+        let event_loop = self.driver.get().event_loop.bind(self.driver.py());
+        let before = swap_current_task(event_loop, branch.as_any())?;
+        if self.previous.is_none() {
+            self.previous = Some(before);
+        }
+        Ok(())
+    }
+
+    /// Enters the context of a branch.
+    fn enter(&mut self, its: &branch::State) -> PyResult<()> {
+        let py = self.driver.py();
+        let own = its.own_context(py);
+        match (&self.context, &own) {
+            (Some(inside), None) if inside.shared => return Ok(()),
+            (Some(_), _) => self.exit()?,
+            (None, _) => {}
+        }
+        let (context, shared) = match own {
+            Some(own) => (own, false),
+            None if self.state.shares.replace(true) => {
+                // Entered further down in this stack, and no context can be entered twice.
+                let context = copy_context(self.state.snapshot.bind(py))?;
+                its.set_own_context(context.clone().unbind());
+                (context, false)
+            }
+            None => match self.state.shared_context.get(py) {
+                Some(shared) => (shared, true),
+                None => {
+                    let context = copy_context(self.state.snapshot.bind(py))?;
+                    self.state.shared_context.set(Some(context.clone().unbind()));
+                    (context, true)
+                }
+            },
+        };
+        if let Err(error) = enter_context(&context) {
+            self.state.shares.set(self.state.shares.get() && !shared);
+            return Err(error);
+        }
+        let known = references(context.as_ptr());
+        self.context = Some(Inside { context, shared, known });
+        Ok(())
+    }
+
+    fn exit(&mut self) -> PyResult<()> {
+        let Some(inside) = self.context.take() else { return Ok(()) };
+        if inside.shared {
+            self.state.shares.set(false);
+        }
+        exit_context(&inside.context)
+    }
+
+    /// Whether the context that branches share is as it was, and nobody has taken a reference to it.
+    #[inline]
+    fn is_context_unchanged(&self) -> bool {
+        self.context.as_ref().is_some_and(|inside| {
+            references(inside.context.as_ptr()) == inside.known
+                && has_same_variables(&inside.context, self.state.snapshot.bind(self.driver.py()))
+        })
+    }
+
     /// Whether a branch that returned in its first step left no trace of itself, so that the next may be it.
-    pub(super) fn is_unshared(&self, branch: &Bound<'py, Branch>) -> bool {
-        let Some(inside) = &self.inside else { return false };
-        let untouched = branch.get().state().is_ok_and(crate::branch::State::is_untouched);
-        untouched
-            && references(branch.as_any()) == inside.branch_references
+    #[inline]
+    pub(super) fn is_unshared(&self, branch: &Bound<'py, Branch>, its: &branch::State) -> bool {
+        // References: of the interpreter, of `unused`, and the caller's.
+        its.is_untouched()
+            && references(branch.as_ptr()) == WAITING
             && !has_weak_references(branch)
-            && references(&inside.context) == inside.context_references
-            && has_same_variables(&inside.context, &self.state.snapshot)
+            && self.is_context_unchanged()
+    }
+
+    /// A branch has taken a step: what it has done to the context that branches share is its own.
+    #[inline]
+    pub(super) fn stepped(&mut self, its: &branch::State) {
+        if self.context.as_ref().is_some_and(|inside| inside.shared) && !self.is_context_unchanged() {
+            if let Some(inside) = &mut self.context {
+                inside.shared = false;
+                self.state.shares.set(false);
+                self.state.shared_context.set(None);
+                its.set_own_context(inside.context.clone().unbind());
+            }
+        }
+        self.unused = None;
+    }
+
+    /// A branch waits: the collector need not see it if nobody else does. The branch is still current, and the split has it.
+    #[inline]
+    pub(super) fn waits(branch: &Bound<'py, Branch>, its: &branch::State) {
+        if references(branch.as_ptr()) > WAITING {
+            show(branch);
+        }
+        its.running.set(false);
+        its.hide_coroutine();
     }
 
     /// Leaves, and restores the task that was current before; whatever happened.
     pub(super) fn leave(&mut self) -> PyResult<()> {
-        let Some(inside) = self.inside.take() else { return Ok(()) };
+        self.unused = None;
+        let exited = self.exit();
+        let Some(previous) = self.previous.take() else { return exited };
         let py = self.driver.py();
-        let exited = exit_context(&inside.context);
-        let swapped = swap_current_task(self.driver.get().event_loop.bind(py), &inside.previous);
+        let swapped = swap_current_task(self.driver.get().event_loop.bind(py), &previous);
         exited.and(swapped.map(drop))
     }
 }

@@ -62,8 +62,7 @@ impl SplitDriver {
         let Start::Fresh(index) = start else {
             return Ok(false);
         };
-        let now = self.now_at(py)?;
-        self.fresh(slf, state, index, now)?;
+        self.fresh(slf, state)?;
         match &state.spec.get().call {
             Some(call) => self.launch(slf, state, index, call, item)?,
             None => {

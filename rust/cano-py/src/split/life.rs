@@ -15,6 +15,10 @@ use crate::errors::{facts, failures};
 use crate::hook::{Hook, protected};
 use crate::timers::Due;
 
+/// For so many branches there is room from the beginning; for more it is made as they come, since an early decision may keep
+/// most of them from ever starting.
+const ROOM: u64 = 16_384;
+
 /// What awaiting a split gives at one step.
 pub(crate) enum Poll<'py> {
     /// A future to wait for.
@@ -92,6 +96,9 @@ impl SplitDriver {
             }
             Err(error) => return Err(error),
         };
+        if let (Some(total), None) = (total, &state.outbox) {
+            state.table.borrow_mut().rows.reserve(total.min(ROOM) as usize);
+        }
         let count = total.map(|total: u64| u32::try_from(total).unwrap_or(u32::MAX - 1));
         *state.machine.borrow_mut() = SplitMachine::new(spec.rule, count, spec.bulkhead, spec.hedge_delay.is_some());
         if state.wants.has(Wants::SPLIT_START) {

@@ -13,9 +13,10 @@ use pyo3::types::{PyList, PyRange, PyTuple};
 use super::collector::PausedCollector;
 use super::entered::Entered;
 use super::events::{Facts, Wants};
-use super::{Attempt, DEPTH, SLICE, SplitDriver, State, is_final, tell};
+use super::{DEPTH, SLICE, SplitDriver, State, is_final, tell};
 use crate::branch::{self, Branch, Outcome, Stepped, is_fatal};
 use crate::clock::Stopwatch;
+use crate::columns::Row;
 use crate::current::copy_context;
 use crate::hook::restoring;
 use crate::spec::{CallKind, CallSpec};
@@ -72,6 +73,7 @@ impl SplitDriver {
             },
         );
         let left = entered.leave();
+        state.watch.set(None);
         state.pumping.set(false);
         let submitted = self.submit_jobs(slf.py(), state).and_then(|()| self.submit_items(slf, state));
         let refused = submitted.or_else(|error| self.without_threads(slf, error));
@@ -82,6 +84,7 @@ impl SplitDriver {
         let py = slf.py();
         let spec = state.spec.get();
         let watch = self.clock.stopwatch(py)?;
+        state.watch.set(Some(watch));
         let mut now = watch.started();
         let slice_end = now + SLICE;
         let mut collector = PausedCollector::default();
@@ -141,11 +144,17 @@ impl SplitDriver {
                 }
             };
             collector.count();
-            self.fresh(slf, state, index, now)?;
             match &spec.call {
                 Some(call) if simple && call.kind == CallKind::Coroutine => {
                     now = self.start_coroutine(slf, state, entered, &watch, index, call, &item, now)?;
+                    if now >= slice_end {
+                        return self.pause_pump(slf, state);
+                    }
+                    continue;
                 }
+                _ => self.fresh(slf, state)?,
+            }
+            match &spec.call {
                 Some(call) if simple && call.kind == CallKind::Thread && spec.attempt_timeout.is_none() => {
                     state.to_threads.borrow_mut().push((index, item.unbind()));
                     now = watch.now(&self.clock, py)?;
@@ -163,13 +172,9 @@ impl SplitDriver {
                 None => {
                     entered.leave()?;
                     if let Some(call) = self.examine(slf, state, index, &item)? {
-                        if simple && call.kind == CallKind::Coroutine {
-                            now = self.start_coroutine(slf, state, entered, &watch, index, &call, &item, now)?;
-                        } else {
-                            self.launch(slf, state, index, &call, &item)?;
-                            now = watch.now(&self.clock, py)?;
-                        }
+                        self.launch(slf, state, index, &call, &item)?;
                     }
+                    now = watch.now(&self.clock, py)?;
                 }
             }
             if now >= slice_end {
@@ -237,11 +242,9 @@ impl SplitDriver {
 
     /// A branch comes into being.
     #[inline]
-    pub(super) fn fresh(&self, slf: &Bound<'_, Self>, state: &State, _index: u32, now: f64) -> PyResult<()> {
+    pub(super) fn fresh(&self, slf: &Bound<'_, Self>, state: &State) -> PyResult<()> {
         if state.outbox.is_none() {
-            let mut table = state.table.borrow_mut();
-            table.values.push(None);
-            table.durations.push(0.0);
+            state.table.borrow_mut().rows.push(Row::default());
         }
         match state.spec.get().hedge_delay {
             None => Ok(()),
@@ -251,7 +254,6 @@ impl SplitDriver {
                 if old != 0 {
                     self.cancel_timer(py, old)?;
                 }
-                let _ = now;
                 state.hedge.set(self.add_timer(slf, self.now_at(py)? + delay, Due::Hedge)?);
                 Ok(())
             }
@@ -277,6 +279,7 @@ impl SplitDriver {
         let coro = match call.call(py, item, &state.store) {
             Ok(coro) => coro,
             Err(error) => {
+                self.fresh(slf, state)?;
                 entered.leave()?;
                 let error = error.into_value(py).into_any().into_bound(py);
                 self.ended(slf, state, index, 1, began, Outcome::Error, error, None)?;
@@ -284,24 +287,20 @@ impl SplitDriver {
             }
         };
         if !is_coroutine(&coro) {
+            self.fresh(slf, state)?;
             entered.leave()?;
-            let context = copy_context(state.snapshot.bind(py))?;
-            self.begin(slf, state, index, 1, &coro, &context, began)?;
+            self.begin(slf, state, index, 1, &coro, None, began)?;
             return watch.now(&self.clock, py);
         }
-        let branch = entered.enter()?;
-        let branch_state = branch.get().state()?;
-        branch_state.assign(index, 1, began, &coro);
+        let branch = entered.fresh()?;
+        let its = branch.get().state()?;
+        its.assign(index, 1, began, &coro);
         match branch::step(&coro, None) {
-            Stepped::Returned(value) if entered.is_unshared(&branch) => {
+            Stepped::Returned(value) if entered.is_unshared(&branch, its) => {
                 let now = watch.now(&self.clock, py)?;
-                {
-                    let mut table = state.table.borrow_mut();
-                    let row = index as usize;
-                    // Just pushed by `fresh`: nothing is let go of here.
-                    table.values[row] = Some(value.unbind());
-                    table.durations[row] = now - began;
-                }
+                // Where `fresh` would have made room for it.
+                let row = Row { value: Some(value.unbind()), duration: now - began };
+                state.table.borrow_mut().rows.push(row);
                 let verdict = tell(py, state, |machine| machine.succeeded(index))?;
                 if is_final(verdict) {
                     entered.leave()?;
@@ -310,39 +309,53 @@ impl SplitDriver {
                 Ok(now)
             }
             stepped => {
-                let parked = branch::settle(&branch, branch_state, stepped);
-                entered.leave()?;
-                parked?;
-                self.keep(slf, state, &branch)?;
-                watch.now(&self.clock, py)
+                drop(coro);
+                self.fresh(slf, state)?;
+                let began_well = self.first_step(slf, state, entered, &branch, stepped);
+                let now = watch.now(&self.clock, py)?;
+                if began_well.is_err() || state.machine.borrow().is_decided() {
+                    entered.leave()?;
+                }
+                began_well?;
+                Ok(now)
             }
         }
     }
 
-    /// Keeps a branch that did not end in its first step.
-    fn keep(&self, slf: &Bound<'_, Self>, state: &State, branch: &Bound<'_, Branch>) -> PyResult<()> {
-        let branch_state = branch.get().state()?;
-        if branch_state.is_done() {
+    /// Acts on what the first step of a branch came to; the branch is current.
+    fn first_step<'py>(
+        &self,
+        slf: &Bound<'py, Self>,
+        state: &State,
+        entered: &mut Entered<'_, 'py>,
+        branch: &Bound<'py, Branch>,
+        stepped: Stepped<'py>,
+    ) -> PyResult<()> {
+        let its = branch.get().state()?;
+        if let Stepped::Yielded(_) = stepped {
+            its.key.set(state.live.borrow_mut().keep(its.index.get(), branch.clone().unbind()));
+        }
+        let settled = branch::settle(branch, its, stepped);
+        entered.stepped(its);
+        settled?;
+        if its.is_done() {
             return Ok(());
         }
-        self.register(state, branch_state.index.get(), Attempt::Branch(branch.clone().unbind()));
+        Entered::waits(branch, its);
         if state.machine.borrow().is_decided() {
             // Its own first step decided: it is the first of the losers.
             branch::release(branch)
         } else if let Some(limit) = state.spec.get().attempt_timeout {
-            let due = self.now_at(slf.py())? + limit;
-            let timer = self.add_timer(slf, due, Due::Attempt(branch.clone().unbind()))?;
-            branch_state.timer.set(timer);
+            let due = self.now_in_turn(slf.py())? + limit;
+            its.timer.set(self.add_timer(slf, due, Due::Attempt(its.key.get()))?);
             Ok(())
         } else {
             Ok(())
         }
     }
 
-    pub(super) fn register(&self, state: &State, index: u32, attempt: Attempt) {
-        let serial = state.starts.get() + 1;
-        state.starts.set(serial);
-        let replaced = state.live.borrow_mut().insert(index, (serial, attempt));
+    pub(super) fn register(&self, state: &State, index: u32, attempt: Py<PyAny>) {
+        let replaced = state.live.borrow_mut().keep_other(index, attempt);
         drop(replaced);
     }
 
@@ -366,18 +379,20 @@ impl SplitDriver {
             let place = Facts { branch: Some(index), attempt: Some(attempt), ..Facts::default() };
             self.emit(py, state, Wants::BRANCH_START, place)?;
         }
-        let context = copy_context(state.snapshot.bind(py))?;
         let item = if call.item { Some(item) } else { None };
         if call.kind == CallKind::Thread {
+            let context = copy_context(state.snapshot.bind(py))?;
             return self.launch_thread(slf, state, index, attempt, call, item, &context);
         }
-        let started = self.now_at(py)?;
+        let started = self.now_in_turn(py)?;
+        let mut context = None;
         let outcome = if call.kind == CallKind::Coroutine {
             call.call(py, item, &state.store)
         } else {
-            crate::current::enter_context(&context)?;
+            let context = &*context.insert(copy_context(state.snapshot.bind(py))?);
+            crate::current::enter_context(context)?;
             let outcome = call.call(py, item, &state.store);
-            crate::current::exit_context(&context)?;
+            crate::current::exit_context(context)?;
             outcome
         };
         match outcome {
@@ -386,7 +401,7 @@ impl SplitDriver {
                 self.ended(slf, state, index, attempt, started, Outcome::Error, error, None)
             }
             Ok(value) if call.kind == CallKind::Coroutine || is_awaitable(&value) => {
-                self.begin(slf, state, index, attempt, &value, &context, started)
+                self.begin(slf, state, index, attempt, &value, context.as_ref(), started)
             }
             Ok(value) => self.ended(slf, state, index, attempt, started, Outcome::Ok, value, None),
         }
@@ -416,7 +431,7 @@ impl SplitDriver {
             .get_or_try_init(py, || py.import("cano._engine.attempts")?.getattr("ThreadAttempt").map(Bound::unbind))?
             .bind(py)
             .call1((slf, index, attempt, &call.function, arguments, context))?;
-        self.register(state, index, Attempt::Other(job.clone().unbind()));
+        self.register(state, index, job.clone().unbind());
         state.jobs.borrow_mut().push(job.clone().unbind());
         self.arm_other(slf, state, &job)
     }
@@ -431,7 +446,7 @@ impl SplitDriver {
         Ok(())
     }
 
-    /// Takes the first step of an asynchronous attempt.
+    /// Takes the first step of an asynchronous attempt; in `context`, if it has one of its own already.
     #[allow(clippy::too_many_arguments)] // the facts of one attempt
     pub(super) fn begin<'py>(
         &self,
@@ -440,7 +455,7 @@ impl SplitDriver {
         index: u32,
         attempt: u32,
         awaitable: &Bound<'py, PyAny>,
-        context: &Bound<'py, PyAny>,
+        context: Option<&Bound<'py, PyAny>>,
         started: f64,
     ) -> PyResult<()> {
         let py = slf.py();
@@ -457,18 +472,26 @@ impl SplitDriver {
             let task = py
                 .import(intern!(py, "cano._engine.attempts"))?
                 .call_method1(intern!(py, "TaskAttempt"), (slf, index, attempt, started))?;
-            self.register(state, index, Attempt::Other(task.clone().unbind()));
+            self.register(state, index, task.clone().unbind());
+            let context = match context {
+                Some(context) => context.clone(),
+                None => copy_context(state.snapshot.bind(py))?,
+            };
             task.call_method1(intern!(py, "begin"), (coro, context))?;
-            let alive = state.live.borrow().contains_key(&index);
+            let alive = state.live.borrow().has_other(index);
             return if alive { self.arm_other(slf, state, &task) } else { Ok(()) };
         }
-        let branch = Bound::new(py, Branch::new(slf, self.event_loop.bind(py), context))?;
+        let mut entered = Entered::new(slf, state);
+        let branch = entered.fresh_in(context)?;
         branch.get().state()?.assign(index, attempt, started, &coro);
-        match branch::resume(&branch, None) {
-            Err(error) if is_fatal(py, &error) && state.pumping.get() => return Err(error),
-            answer => answer?,
+        let stepped = branch::step(&coro, None);
+        drop(coro);
+        let answer = self.first_step(slf, state, &mut entered, &branch, stepped);
+        let left = entered.leave();
+        match answer {
+            Err(error) if is_fatal(py, &error) && state.pumping.get() => Err(error),
+            answer => answer.and(left),
         }
-        self.keep(slf, state, &branch)
     }
 
     /// Hands the sync attempts of this turn to the worker threads.

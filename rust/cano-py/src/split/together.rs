@@ -8,8 +8,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
-use super::SplitDriver;
-use crate::branch::Branch;
+use super::{Key, SplitDriver};
 use crate::branch::park::add_done_callback;
 use crate::hook::Hook;
 
@@ -18,7 +17,7 @@ impl SplitDriver {
     pub(crate) fn wait_together<'py>(
         &self,
         slf: &Bound<'py, Self>,
-        branch: &Bound<'py, Branch>,
+        branch: Key,
         future: &Bound<'py, PyAny>,
     ) -> PyResult<bool> {
         let py = slf.py();
@@ -35,7 +34,7 @@ impl SplitDriver {
             together.get().join(branch);
             return Ok(true);
         }
-        let together = Hook::together(slf, vec![branch.clone().unbind()])?;
+        let together = Hook::together(slf, vec![branch])?;
         add_done_callback(future, together.as_any(), self.snapshot(py))?;
         state.together.set(Some(together.unbind()));
         Ok(true)

@@ -5,8 +5,10 @@ use std::sync::atomic::Ordering;
 use pyo3::intern;
 use pyo3::prelude::*;
 
-use super::{SLICE, SplitDriver, State, tell};
-use crate::branch::{self, Branch, Outcome};
+use super::entered::Entered;
+use super::{Key, SLICE, SplitDriver, State, tell};
+use crate::branch::{self, Branch, Outcome, park};
+use crate::columns::Row;
 use crate::current::call_soon;
 use crate::hook::Hook;
 use crate::threads::Landed;
@@ -54,27 +56,54 @@ impl SplitDriver {
         Ok(())
     }
 
+    /// Takes a step of a suspended branch.
+    pub(crate) fn resume(
+        &self,
+        slf: &Bound<'_, Self>,
+        branch: &Bound<'_, Branch>,
+        error: Option<PyErr>,
+    ) -> PyResult<()> {
+        let mut entered = Entered::new(slf, self.state()?);
+        let answer = entered.step(branch, error);
+        let left = entered.leave();
+        answer.and(left)
+    }
+
     /// Resumes branches in order, for at most a time slice: those that yielded bare, or all that waited for `future`.
     pub(crate) fn run_batch(
         &self,
         slf: &Bound<'_, Self>,
-        batch: Vec<Py<Branch>>,
+        batch: Vec<Key>,
         future: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let py = slf.py();
+        let state = self.state()?;
         let watch = self.clock.stopwatch(py)?;
         let slice_end = watch.started() + SLICE;
+        // What asyncio's own futures answer once they answer always; others may run code, which is not to find a branch current.
+        let succeeded = future.is_some_and(|future| park::is_plain(future) && park::error_of(future).is_none());
         let mut left = batch.into_iter();
         let mut answer = Ok(());
-        for branch in left.by_ref() {
-            let error = future.and_then(|future| future.call_method0(intern!(py, "result")).err());
-            answer = branch::resume(branch.bind(py), error);
+        let mut entered = Entered::new(slf, state);
+        state.watch.set(Some(watch));
+        for key in left.by_ref() {
+            let Some(branch) = self.suspended(py, key)? else { continue };
+            let error = match future {
+                Some(future) if !succeeded => {
+                    entered.leave()?;
+                    park::error_of(future)
+                }
+                _ => None,
+            };
+            answer = entered.step(&branch, error);
             if answer.is_err() || watch.now(&self.clock, py)? >= slice_end {
                 break;
             }
         }
+        let left_all = entered.leave();
+        state.watch.set(None);
         // What is left goes before what yielded meanwhile; also when a KeyboardInterrupt got us out of the loop.
-        let rest: Vec<Py<Branch>> = left.collect();
+        let rest: Vec<Key> = left.collect();
         match future {
             _ if rest.is_empty() => {}
             None => call_soon(self.event_loop.bind(py), Hook::batch(slf, rest)?.as_any())?,
@@ -83,7 +112,7 @@ impl SplitDriver {
                 self.event_loop.bind(py).call_method1(intern!(py, "call_soon"), (hook, future))?;
             }
         }
-        answer
+        answer.and(left_all)
     }
 
     /// Has the loop call back at the moment of the earliest timer.
@@ -113,24 +142,43 @@ impl SplitDriver {
         let state = self.state()?;
         let fired = state.timers.borrow_mut().armed.take();
         drop(fired);
+        let watch = self.clock.stopwatch(py)?;
         // asyncio fires a handle up to one clock resolution early; then a timer's own moment counts as reached.
-        let now = self.now_at(py)? + 1e-9;
+        let now = watch.started() + 1e-9;
+        let slice_end = watch.started() + SLICE;
         let newest = state.timers.borrow().newest();
         let mut answer = Ok(());
+        let mut entered = Entered::new(slf, state);
+        state.watch.set(Some(watch));
         loop {
             let due = state.timers.borrow_mut().take_due(now, newest);
             let Some(due) = due else { break };
-            answer = self.is_due(slf, state, due);
-            if answer.is_err() {
+            answer = self.is_due(slf, state, &mut entered, due);
+            // What is left is due at once in the loop's next turn.
+            if answer.is_err() || watch.now(&self.clock, py)? >= slice_end {
                 break;
             }
         }
+        let left = entered.leave();
+        state.watch.set(None);
         self.arm_loop(slf, state)?;
-        answer
+        answer.and(left)
     }
 
-    fn is_due(&self, slf: &Bound<'_, Self>, state: &State, due: Due) -> PyResult<()> {
+    fn is_due<'py>(
+        &self,
+        slf: &Bound<'py, Self>,
+        state: &State,
+        entered: &mut Entered<'_, 'py>,
+        due: Due,
+    ) -> PyResult<()> {
         let py = slf.py();
+        if let Due::Pause(key) = due {
+            let Some(branch) = self.suspended(py, key)? else { return Ok(()) };
+            crate::pause::end(branch.get().state()?, py)?;
+            return entered.step(&branch, None);
+        }
+        entered.leave()?;
         let decided = state.machine.borrow().is_decided();
         match due {
             Due::Deadline if decided => Ok(()),
@@ -141,20 +189,22 @@ impl SplitDriver {
             }
             Due::Retry(_) if decided => Ok(()),
             Due::Retry(index) => tell(py, state, |machine| machine.retry_due(index)),
-            Due::Attempt(branch) => branch::expire(branch.bind(py)),
+            Due::Attempt(key) => match self.suspended(py, key)? {
+                Some(branch) => branch::expire(&branch),
+                None => Ok(()),
+            },
             Due::OtherAttempt(attempt) => attempt.bind(py).call_method1(intern!(py, "expire"), (py.None(),)).map(drop),
-            Due::Pause(branch) => crate::pause::wake(branch.bind(py)),
+            Due::Pause(_) => Ok(()),
             Due::StillRunning => self.still_running(slf, state),
         }
     }
 
     fn still_running(&self, slf: &Bound<'_, Self>, state: &State) -> PyResult<()> {
         let py = slf.py();
-        let mut live: Vec<u32> = state.live.borrow().keys().copied().collect();
+        let live = state.live.borrow().indices();
         if live.is_empty() {
             return Ok(());
         }
-        live.sort_unstable();
         py.import(intern!(py, "cano._engine.losers"))?
             .call_method1(intern!(py, "warn_of_losers"), (state.scope.get(py)?, &state.spec.get().name, live))
             .map(drop)
@@ -200,7 +250,7 @@ impl SplitDriver {
         let index: u32 = attempt.getattr(intern!(py, "index"))?.extract()?;
         let number: u32 = attempt.getattr(intern!(py, "attempt"))?.extract()?;
         let started: f64 = attempt.getattr(intern!(py, "started"))?.extract()?;
-        let removed = state.live.borrow_mut().remove(&index);
+        let removed = state.live.borrow_mut().remove_other(index);
         drop(removed);
         let error = attempt.getattr(intern!(py, "error"))?;
         let outcome = attempt.getattr(intern!(py, "outcome"))?;
@@ -210,7 +260,7 @@ impl SplitDriver {
         }
         if super::start::is_awaitable(&outcome) {
             let context = attempt.getattr(intern!(py, "context"))?;
-            return self.begin(slf, state, index, number, &outcome, &context, started);
+            return self.begin(slf, state, index, number, &outcome, Some(&context), started);
         }
         self.ended(slf, state, index, number, started, Outcome::Ok, outcome, Some(ended))
     }
@@ -247,15 +297,13 @@ impl SplitDriver {
             }
             Err(_) if decided => Ok(()),
             Ok(value) if super::start::is_awaitable(value.bind(py)) => {
-                let context = crate::current::copy_context(state.snapshot.bind(py))?;
-                self.begin(slf, state, index, 1, value.bind(py), &context, started)
+                self.begin(slf, state, index, 1, value.bind(py), None, started)
             }
             Ok(value) => {
                 {
                     let mut table = state.table.borrow_mut();
                     // Not written before: nothing is let go of here.
-                    table.values[index as usize] = Some(value);
-                    table.durations[index as usize] = ended - started;
+                    table.rows[index as usize] = Row { value: Some(value), duration: ended - started };
                 }
                 let verdict = tell(py, state, |machine| machine.succeeded(index))?;
                 if super::is_final(verdict) { self.obey(slf, state, verdict) } else { Ok(()) }

@@ -1,0 +1,182 @@
+//! What Python's garbage collector gets to see of suspended branches.
+//!
+//! A suspended branch is two objects that only the split holds: a `Branch` and its coroutine. The collector would walk them in
+//! every young generation, once and again in each older one, and for branches that give the loop a turn that was a quarter of
+//! all they cost. So they are not tracked while nobody else has a reference to them, and the split shows the collector what
+//! *they* hold, as if it were its own: whatever is reachable through them is counted as before, and an abandoned run is garbage
+//! as before. Three rules keep that sound:
+//!
+//! - an untracked object is looked into only while the one reference to it is its owner's. Whoever else has one keeps what it
+//!   holds alive: references that the collector is not shown count as coming from outside;
+//! - what is handed out, or registered anywhere, is tracked from then on;
+//! - a coroutine is tracked again before it is let go of: its own deallocation relies on it.
+//!
+//! On a free-threaded build everything stays tracked: its collector has no young generation to save.
+
+use std::cell::Cell;
+use std::ffi::{c_int, c_void};
+
+use pyo3::ffi;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+
+use crate::branch::Branch;
+
+const MAY_HIDE: bool = !cfg!(Py_GIL_DISABLED);
+
+/// How many references an object has.
+#[inline]
+pub(crate) fn references(object: *mut ffi::PyObject) -> isize {
+    // SAFETY: callers pass an object that is alive.
+    unsafe { ffi::Py_REFCNT(object) }
+}
+
+fn is_tracked(object: *mut ffi::PyObject) -> bool {
+    // SAFETY: callers pass an object that is alive and of a type that takes part in collection.
+    unsafe { ffi::PyObject_GC_IsTracked(object) != 0 }
+}
+
+/// Has the collector ignore a branch, which its split shows it instead.
+#[inline]
+pub(crate) fn hide(branch: &Bound<'_, Branch>) {
+    if MAY_HIDE {
+        // SAFETY: alive, and of a class with `__traverse__`; untracking what is not tracked does nothing. PyO3's deallocator
+        // of such classes untracks in the same way, so a branch that is not tracked may be let go of as it is.
+        unsafe { ffi::PyObject_GC_UnTrack(branch.as_ptr().cast()) };
+    }
+}
+
+/// Has the collector see a branch itself.
+#[inline]
+pub(crate) fn show(branch: &Bound<'_, Branch>) {
+    if MAY_HIDE && !is_tracked(branch.as_ptr()) {
+        // SAFETY: alive, fully made, and not tracked.
+        unsafe { ffi::PyObject_GC_Track(branch.as_ptr().cast()) };
+    }
+}
+
+/// Shows the collector a branch that may be hidden: itself, or what it holds.
+pub(crate) fn visit_branch(branch: &Py<Branch>, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+    if is_tracked(branch.as_ptr()) {
+        visit.call(branch)
+    } else if references(branch.as_ptr()) == 1 {
+        branch.get().visit(visit)
+    } else {
+        Ok(())
+    }
+}
+
+/// A place for the coroutine of a branch.
+#[derive(Default)]
+pub(crate) struct Coroutine {
+    object: Cell<Option<Py<PyAny>>>,
+    hidden: Cell<bool>,
+}
+
+impl Coroutine {
+    /// The coroutine, to be stepped.
+    #[inline]
+    pub(crate) fn get<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        let object = self.object.take();
+        let found = object.as_ref().map(|object| object.bind(py).clone());
+        self.object.set(object);
+        found
+    }
+
+    /// The coroutine, for somebody else.
+    pub(crate) fn hand_out<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        self.show();
+        self.get(py)
+    }
+
+    /// Puts another one in; what was there is let go of.
+    #[inline]
+    pub(crate) fn set(&self, coroutine: Option<Py<PyAny>>) {
+        if self.hidden.get() {
+            self.show();
+        }
+        drop(self.object.replace(coroutine));
+    }
+
+    /// Has the collector ignore the coroutine, if nobody but the branch has it.
+    #[inline]
+    pub(crate) fn hide(&self) {
+        let object = self.object.take();
+        if MAY_HIDE
+            && !self.hidden.get()
+            && let Some(object) = &object
+            && references(object.as_ptr()) == 1
+            && is_coroutine(object.as_ptr())
+        {
+            // SAFETY: alive, and a coroutine, whose type takes part in collection.
+            unsafe { ffi::PyObject_GC_UnTrack(object.as_ptr().cast()) };
+            self.hidden.set(true);
+        }
+        self.object.set(object);
+    }
+
+    fn show(&self) {
+        let object = self.object.take();
+        if let Some(object) = &object
+            && self.hidden.replace(false)
+            && !is_tracked(object.as_ptr())
+        {
+            // SAFETY: alive, fully made, and not tracked.
+            unsafe { ffi::PyObject_GC_Track(object.as_ptr().cast()) };
+        }
+        self.object.set(object);
+    }
+
+    /// Shows the coroutine to the collector, or what it holds.
+    pub(crate) fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let object = self.object.take();
+        let answer = match &object {
+            Some(object) if self.hidden.get() && references(object.as_ptr()) == 1 => look_into(object, visit),
+            Some(_) if self.hidden.get() => Ok(()),
+            _ => visit.call(&object),
+        };
+        self.object.set(object);
+        answer
+    }
+}
+
+impl Drop for Coroutine {
+    fn drop(&mut self) {
+        if self.hidden.get() {
+            self.show();
+        }
+    }
+}
+
+/// Whether an object is a coroutine and nothing else.
+#[inline]
+fn is_coroutine(object: *mut ffi::PyObject) -> bool {
+    // SAFETY: callers pass an object that is alive; the type of coroutines is a static object of the interpreter.
+    unsafe { ffi::Py_TYPE(object) == &raw mut ffi::PyCoro_Type }
+}
+
+/// Shows the collector what an object holds, in place of the object.
+fn look_into(object: &Py<PyAny>, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+    struct Looking<'a, 'b> {
+        visit: &'a PyVisit<'b>,
+        answer: Result<(), PyTraverseError>,
+    }
+
+    unsafe extern "C" fn each(found: *mut ffi::PyObject, looking: *mut c_void) -> c_int {
+        // SAFETY: what `look_into` passes below, which outlives the call.
+        let looking = unsafe { &mut *looking.cast::<Looking<'_, '_>>() };
+        // SAFETY: `found` is alive, and `Py` is a transparent pointer to an object; it is borrowed and never dropped.
+        let found = unsafe { &*(&raw const found).cast::<Py<PyAny>>() };
+        looking.answer = looking.visit.call(found);
+        c_int::from(looking.answer.is_err())
+    }
+
+    let mut looking = Looking { visit, answer: Ok(()) };
+    // SAFETY: the object is alive and its type has a traverse function, which calls `each` with live objects and `looking`.
+    unsafe {
+        if let Some(traverse) = (*ffi::Py_TYPE(object.as_ptr())).tp_traverse {
+            traverse(object.as_ptr(), each, (&raw mut looking).cast());
+        }
+    }
+    looking.answer
+}

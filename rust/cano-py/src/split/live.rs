@@ -1,0 +1,144 @@
+//! The attempts of a split that are suspended or on a thread, with the references that keep them alive.
+//!
+//! Of a branch this is the only reference there is while it waits for something of the engine's: its turn, a timer. All others
+//! name it by its `Key`, which means nothing once the branch has ended (`crate::collector` says why).
+
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+
+use crate::branch::{self, Branch};
+use crate::collector::visit_branch;
+use crate::indices::ByIndex;
+
+/// Names a suspended branch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Key {
+    place: u32,
+    /// The low half of a serial number: places are used again. 0 names nobody.
+    serial: u32,
+}
+
+struct Suspended {
+    /// The order of starts.
+    serial: u64,
+    index: u32,
+    branch: Py<Branch>,
+}
+
+/// An attempt, to be cancelled.
+pub(super) enum Attempt {
+    Branch(Py<Branch>),
+    /// A `ThreadAttempt` or `TaskAttempt` of `_engine/attempts.py`.
+    Other(Py<PyAny>),
+}
+
+#[derive(Default)]
+pub(crate) struct Live {
+    places: Vec<Option<Suspended>>,
+    free: Vec<u32>,
+    /// By branch index, with the order of starts.
+    others: ByIndex<(u64, Py<PyAny>)>,
+    starts: u64,
+}
+
+impl Live {
+    /// Keeps a branch.
+    #[inline]
+    pub(super) fn keep(&mut self, index: u32, branch: Py<Branch>) -> Key {
+        self.starts += 1;
+        let suspended = Some(Suspended { serial: self.starts, index, branch });
+        let place = if let Some(place) = self.free.pop() {
+            self.places[place as usize] = suspended;
+            place
+        } else {
+            self.places.push(suspended);
+            (self.places.len() - 1) as u32
+        };
+        Key { place, serial: self.starts as u32 }
+    }
+
+    /// Keeps another attempt. What comes back, the caller lets go of outside of any borrow.
+    pub(super) fn keep_other(&mut self, index: u32, attempt: Py<PyAny>) -> Option<(u64, Py<PyAny>)> {
+        self.starts += 1;
+        self.others.insert(index, (self.starts, attempt))
+    }
+
+    /// The branch of a key, if it is still suspended.
+    #[inline]
+    pub(super) fn branch<'py>(&self, py: Python<'py>, key: Key) -> Option<Bound<'py, Branch>> {
+        match self.places.get(key.place as usize) {
+            Some(Some(suspended)) if suspended.serial as u32 == key.serial => Some(suspended.branch.bind(py).clone()),
+            _ => None,
+        }
+    }
+
+    /// Lets go of a branch. What comes back, the caller drops outside of any borrow.
+    #[inline]
+    pub(super) fn remove(&mut self, key: Key) -> Option<Py<Branch>> {
+        let place = self.places.get_mut(key.place as usize)?;
+        if place.as_ref().is_none_or(|suspended| suspended.serial as u32 != key.serial) {
+            return None;
+        }
+        let suspended = place.take()?;
+        self.free.push(key.place);
+        Some(suspended.branch)
+    }
+
+    /// Lets go of another attempt; likewise.
+    pub(super) fn remove_other(&mut self, index: u32) -> Option<(u64, Py<PyAny>)> {
+        self.others.remove(&index)
+    }
+
+    /// Lets go of branches that have ended; likewise.
+    pub(super) fn remove_ended(&mut self) -> Vec<Py<Branch>> {
+        let mut ended = Vec::new();
+        for (place, suspended) in self.places.iter_mut().enumerate() {
+            if let Some(one) = suspended
+                && one.branch.get().state().is_ok_and(branch::State::is_done)
+            {
+                self.free.push(place as u32);
+                ended.extend(suspended.take().map(|one| one.branch));
+            }
+        }
+        ended
+    }
+
+    pub(super) fn has_other(&self, index: u32) -> bool {
+        self.others.contains_key(&index)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.places.len() - self.free.len() + self.others.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The indices of all branches, ascending.
+    pub(super) fn indices(&self) -> Vec<u32> {
+        let suspended = self.places.iter().flatten().map(|suspended| suspended.index);
+        let mut indices: Vec<u32> = suspended.chain(self.others.keys().copied()).collect();
+        indices.sort_unstable();
+        indices
+    }
+
+    /// All attempts, in the order of their starts.
+    pub(super) fn in_order(&self, py: Python<'_>) -> Vec<Attempt> {
+        let branches = self.places.iter().flatten().map(|one| (one.serial, Attempt::Branch(one.branch.clone_ref(py))));
+        let others = self.others.values().map(|(serial, other)| (*serial, Attempt::Other(other.clone_ref(py))));
+        let mut attempts: Vec<(u64, Attempt)> = branches.chain(others).collect();
+        attempts.sort_unstable_by_key(|(serial, _)| *serial);
+        attempts.into_iter().map(|(_, attempt)| attempt).collect()
+    }
+
+    pub(super) fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        for suspended in self.places.iter().flatten() {
+            visit_branch(&suspended.branch, visit)?;
+        }
+        for (_, other) in self.others.values() {
+            visit.call(other)?;
+        }
+        Ok(())
+    }
+}
