@@ -48,6 +48,15 @@ pub(crate) fn swap_current_task<'py>(
     }
 }
 
+/// Makes `task` the loop's current task; who wants to know the one before asks `swap_current_task`.
+pub(crate) fn set_current_task(event_loop: &Bound<'_, PyAny>, task: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = event_loop.py();
+    match SWAP.get_or_try_init(py, || find(py))? {
+        Swap::Table(table) if !task.is_none() => table.bind(py).set_item(event_loop, task),
+        _ => swap_current_task(event_loop, task).map(drop),
+    }
+}
+
 /// Whether the interpreter is being taken apart. Loops run no more then, and an error cannot even be made: PyO3 detaches and
 /// attaches for that, and attaching panics.
 pub(crate) fn is_finalizing(_py: Python<'_>) -> bool {

@@ -21,6 +21,8 @@ enum What {
     Fed,
     /// Resume the branches that yielded bare.
     Batch(Box<std::sync::Mutex<Vec<Key>>>),
+    /// Resume those that have not had their turn.
+    Backlog,
     /// Wake the branches that wait for the same future, which is the argument.
     Together(Box<std::sync::Mutex<Vec<Key>>>),
     /// Throw an error into a branch.
@@ -57,6 +59,10 @@ impl Hook {
 
     pub(crate) fn batch<'py>(driver: &Bound<'py, SplitDriver>, batch: Vec<Key>) -> PyResult<Bound<'py, Self>> {
         Self::make(driver, What::Batch(Box::new(std::sync::Mutex::new(batch))))
+    }
+
+    pub(crate) fn backlog<'py>(driver: &Bound<'py, SplitDriver>) -> PyResult<Bound<'py, Self>> {
+        Self::make(driver, What::Backlog)
     }
 
     pub(crate) fn together<'py>(driver: &Bound<'py, SplitDriver>, branches: Vec<Key>) -> PyResult<Bound<'py, Self>> {
@@ -99,11 +105,12 @@ impl Hook {
             What::Fed => driver.get().fed(driver),
             What::Batch(batch) => {
                 let batch = std::mem::take(&mut *batch.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
-                driver.get().run_batch(driver, batch, None)
+                driver.get().run_batch(driver, batch)
             }
+            What::Backlog => driver.get().work_off(driver),
             What::Together(branches) => {
                 let branches = std::mem::take(&mut *branches.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
-                driver.get().run_batch(driver, branches, Some(&arguments.get_item(0)?))
+                driver.get().wake_together(driver, branches, &arguments.get_item(0)?)
             }
             What::Throw(..) => Ok(()),
         })
@@ -115,7 +122,7 @@ impl Hook {
             What::Timers => "<cano: timers>",
             What::Drain => "<cano: sync attempts landed>",
             What::Fed => "<cano: source ended>",
-            What::Batch(_) => "<cano: resume branches>",
+            What::Batch(_) | What::Backlog => "<cano: resume branches>",
             What::Together(_) => "<cano: wake branches>",
             What::Throw(..) => "<cano: throw into a branch>",
         }

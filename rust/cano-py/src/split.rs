@@ -99,7 +99,10 @@ pub(super) struct State {
     /// When branches that needed more than one attempt began.
     pub(super) begun: RefCell<ByIndex<f64>>,
     pub(super) table: RefCell<Table>,
+    /// Yielded bare in this turn.
     pub(super) batch: RefCell<Vec<Key>>,
+    /// Yielded bare before, and not resumed within a slice.
+    pub(super) backlog: RefCell<VecDeque<Key>>,
     pub(super) jobs: RefCell<Vec<Py<PyAny>>>,
     /// Items of this turn for the workers.
     pub(super) to_threads: RefCell<Vec<(u32, Py<PyAny>)>>,
@@ -172,6 +175,7 @@ impl SplitDriver {
                 begun: RefCell::default(),
                 table: RefCell::default(),
                 batch: RefCell::default(),
+                backlog: RefCell::default(),
                 jobs: RefCell::default(),
                 to_threads: RefCell::default(),
                 timers: RefCell::default(),

@@ -15,7 +15,9 @@ use pyo3::prelude::*;
 use super::{SplitDriver, State};
 use crate::branch::{self, Branch};
 use crate::collector::{hide, references, show};
-use crate::current::{copy_context, enter_context, exit_context, has_same_variables, swap_current_task};
+use crate::current::{
+    copy_context, enter_context, exit_context, has_same_variables, set_current_task, swap_current_task,
+};
 
 pub(super) struct Entered<'a, 'py> {
     driver: &'a Bound<'py, SplitDriver>,
@@ -110,10 +112,10 @@ impl<'a, 'py> Entered<'a, 'py> {
 
     fn make_current(&mut self, branch: &Bound<'py, Branch>) -> PyResult<()> {
         let event_loop = self.driver.get().event_loop.bind(self.driver.py());
-        let before = swap_current_task(event_loop, branch.as_any())?;
-        if self.previous.is_none() {
-            self.previous = Some(before);
+        if self.previous.is_some() {
+            return set_current_task(event_loop, branch.as_any());
         }
+        self.previous = Some(swap_current_task(event_loop, branch.as_any())?);
         Ok(())
     }
 
@@ -209,8 +211,7 @@ impl<'a, 'py> Entered<'a, 'py> {
         let exited = self.exit();
         let Some(previous) = self.previous.take() else { return exited };
         let py = self.driver.py();
-        let swapped = swap_current_task(self.driver.get().event_loop.bind(py), &previous);
-        exited.and(swapped.map(drop))
+        exited.and(set_current_task(self.driver.get().event_loop.bind(py), &previous))
     }
 }
 

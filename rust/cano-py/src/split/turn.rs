@@ -69,25 +69,65 @@ impl SplitDriver {
         answer.and(left)
     }
 
-    /// Resumes branches in order, for at most a time slice: those that yielded bare, or all that waited for `future`.
-    pub(crate) fn run_batch(
+    /// It is the turn of branches that yielded bare: they are resumed, behind those whose turn it was before.
+    pub(crate) fn run_batch(&self, slf: &Bound<'_, Self>, batch: Vec<Key>) -> PyResult<()> {
+        let state = self.state()?;
+        let waiting = {
+            let mut backlog = state.backlog.borrow_mut();
+            let waiting = !backlog.is_empty();
+            backlog.extend(batch);
+            waiting
+        };
+        // One backlog for all batches: each with a slice of its own, they would add up in a turn.
+        if waiting { Ok(()) } else { self.work_off(slf) }
+    }
+
+    /// Resumes the branches whose turn it is, in order, for at most a time slice in one turn of the loop.
+    pub(crate) fn work_off(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
+        let state = self.state()?;
+        let answer = self.resume_each(slf, state, || state.backlog.borrow_mut().pop_front(), None);
+        // What is left goes before what yielded meanwhile; also when a KeyboardInterrupt got us out of the loop.
+        if !state.backlog.borrow().is_empty() {
+            call_soon(self.event_loop.bind(slf.py()), Hook::backlog(slf)?.as_any())?;
+        }
+        answer
+    }
+
+    /// Resumes branches that waited for `future`, in order, for at most a time slice.
+    pub(crate) fn wake_together(
         &self,
         slf: &Bound<'_, Self>,
-        batch: Vec<Key>,
+        branches: Vec<Key>,
+        future: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let mut left = branches.into_iter();
+        let answer = self.resume_each(slf, self.state()?, || left.next(), Some(future));
+        let rest: Vec<Key> = left.collect();
+        if !rest.is_empty() {
+            let hook = Hook::together(slf, rest)?;
+            self.event_loop.bind(slf.py()).call_method1(intern!(slf.py(), "call_soon"), (hook, future))?;
+        }
+        answer
+    }
+
+    /// Resumes branches for at most a time slice, with what `future` makes whoever awaits it raise.
+    fn resume_each(
+        &self,
+        slf: &Bound<'_, Self>,
+        state: &State,
+        mut next: impl FnMut() -> Option<Key>,
         future: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let py = slf.py();
-        let state = self.state()?;
         let watch = self.clock.stopwatch(py)?;
         let slice_end = watch.started() + SLICE;
         // What asyncio's own futures answer once they answer always; others may run code, which is not to find a branch current.
         let succeeded = future.is_some_and(|future| park::is_plain(future) && park::error_of(future).is_none());
-        let mut left = batch.into_iter();
         let mut answer = Ok(());
         let mut entered = Entered::new(slf, state);
         state.watch.set(Some(watch));
-        for key in left.by_ref() {
-            let Some(branch) = self.suspended(py, key)? else { continue };
+        while let Some(key) = next() {
+            let Some(branch) = state.live.borrow().branch(py, key) else { continue };
             let error = match future {
                 Some(future) if !succeeded => {
                     entered.leave()?;
@@ -100,19 +140,9 @@ impl SplitDriver {
                 break;
             }
         }
-        let left_all = entered.leave();
+        let left = entered.leave();
         state.watch.set(None);
-        // What is left goes before what yielded meanwhile; also when a KeyboardInterrupt got us out of the loop.
-        let rest: Vec<Key> = left.collect();
-        match future {
-            _ if rest.is_empty() => {}
-            None => call_soon(self.event_loop.bind(py), Hook::batch(slf, rest)?.as_any())?,
-            Some(future) => {
-                let hook = Hook::together(slf, rest)?;
-                self.event_loop.bind(py).call_method1(intern!(py, "call_soon"), (hook, future))?;
-            }
-        }
-        answer.and(left_all)
+        answer.and(left)
     }
 
     /// Has the loop call back at the moment of the earliest timer.
