@@ -14,6 +14,18 @@ NAMES = ("native", "python")
 _engines: dict[str, Engine] = {}
 _unavailable: dict[str, str] = {}
 
+_VARIABLE = "CANO_ENGINE"
+_ENCODED = os.environ.encodekey(_VARIABLE)
+
+
+def _chosen_by_environment() -> str | None:
+    # For a name that is not there `os.environ.get` raises and catches, which takes as long as a third of a fan_out of ten
+    # branches. The dict it keeps the variables in says it at once, where there is one.
+    variables = getattr(os.environ, "_data", None)
+    if type(variables) is dict and _ENCODED not in variables:
+        return None
+    return os.environ.get(_VARIABLE) or None
+
 
 def resolve(name: str | None) -> Engine:
     """Return an engine by name, or the default one.
@@ -27,7 +39,7 @@ def resolve(name: str | None) -> Engine:
         EngineUnavailableError: There is, but not here; the message says why and how to get it.
     """
     if name is None:
-        name = os.environ.get("CANO_ENGINE") or None
+        name = _chosen_by_environment()
         if name is None:
             return _load("native") or _require("python")
         if name not in NAMES:
