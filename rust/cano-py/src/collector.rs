@@ -31,6 +31,22 @@ pub(crate) fn references(object: *mut ffi::PyObject) -> isize {
     unsafe { ffi::Py_REFCNT(object) }
 }
 
+/// Whether any weak reference to an object exists.
+#[inline]
+pub(crate) fn has_weak_references(object: *mut ffi::PyObject) -> bool {
+    // SAFETY: callers pass an object that is alive; the offset in its type, if positive, is that of a pointer inside the object
+    // which holds the list of weak references, null without any.
+    unsafe {
+        let offset = (*ffi::Py_TYPE(object)).tp_weaklistoffset;
+        if offset <= 0 {
+            return true;
+        }
+        #[allow(clippy::cast_ptr_alignment)] // the interpreter aligns it
+        let list = object.cast::<u8>().offset(offset).cast::<*mut ffi::PyObject>();
+        !(*list).is_null()
+    }
+}
+
 fn is_tracked(object: *mut ffi::PyObject) -> bool {
     // SAFETY: callers pass an object that is alive and of a type that takes part in collection.
     unsafe { ffi::PyObject_GC_IsTracked(object) != 0 }
@@ -107,6 +123,7 @@ impl Coroutine {
             && let Some(object) = &object
             && references(object.as_ptr()) == 1
             && is_coroutine(object.as_ptr())
+            && !has_weak_references(object.as_ptr())
         {
             // SAFETY: alive, and a coroutine, whose type takes part in collection.
             unsafe { ffi::PyObject_GC_UnTrack(object.as_ptr().cast()) };

@@ -9,12 +9,11 @@
 //!   the run had when it entered the split. A branch that sets one keeps the context for itself, and the others get a fresh
 //!   copy. So does a branch whose context is asked for.
 
-use pyo3::ffi;
 use pyo3::prelude::*;
 
 use super::{SplitDriver, State};
 use crate::branch::{self, Branch};
-use crate::collector::{hide, references, show};
+use crate::collector::{has_weak_references, hide, references, show};
 use crate::current::{
     copy_context, enter_context, exit_context, has_same_variables, set_current_task, swap_current_task,
 };
@@ -41,21 +40,13 @@ struct Inside<'py> {
 /// References to a branch that waits for something of the engine's, right after the step that made it wait: of the split, of
 /// the caller, and of the interpreter, whose current task it still is.
 const WAITING: isize = 3;
+/// The same of one that has ended: the split has let go of it.
+const ENDED: isize = 2;
 
-/// Whether any weak reference to a branch exists.
-fn has_weak_references(branch: &Bound<'_, Branch>) -> bool {
-    let object = branch.as_ptr();
-    // SAFETY: the object is alive; its type was made with `weakref`, so the offset, if positive, is that of a pointer
-    // inside the object which holds the list of weak references, null without any.
-    unsafe {
-        let offset = (*ffi::Py_TYPE(object)).tp_weaklistoffset;
-        if offset <= 0 {
-            return true;
-        }
-        #[allow(clippy::cast_ptr_alignment)] // the interpreter aligns it
-        let list = object.cast::<u8>().offset(offset).cast::<*mut ffi::PyObject>();
-        !(*list).is_null()
-    }
+/// Whether anybody has a reference to a branch, strong or weak, beside those that are `ours`.
+#[inline]
+fn is_known(branch: &Bound<'_, Branch>, ours: isize) -> bool {
+    references(branch.as_ptr()) > ours || has_weak_references(branch.as_ptr())
 }
 
 impl<'a, 'py> Entered<'a, 'py> {
@@ -95,10 +86,7 @@ impl<'a, 'py> Entered<'a, 'py> {
         }
         self.switch_to(branch, its)?;
         let answer = branch::take_step(branch, its, error);
-        self.stepped(its);
-        if !its.is_done() {
-            Self::waits(branch, its);
-        }
+        self.stepped(branch, its);
         answer
     }
 
@@ -177,32 +165,37 @@ impl<'a, 'py> Entered<'a, 'py> {
         // References: of the interpreter, of `unused`, and the caller's.
         its.is_untouched()
             && references(branch.as_ptr()) == WAITING
-            && !has_weak_references(branch)
+            && !has_weak_references(branch.as_ptr())
             && self.is_context_unchanged()
     }
 
-    /// A branch has taken a step: what it has done to the context that branches share is its own.
+    /// A branch has taken a step; it is still current, and the split has it if it waits. What it has done to the context that
+    /// branches share is its own, and the collector need not see it as long as nobody else does.
     #[inline]
-    pub(super) fn stepped(&mut self, its: &branch::State) {
-        if self.context.as_ref().is_some_and(|inside| inside.shared) && !self.is_context_unchanged() {
+    pub(super) fn stepped(&mut self, branch: &Bound<'py, Branch>, its: &branch::State) {
+        self.unused = None;
+        if let Some(inside) = &self.context
+            && inside.shared
+            && !self.is_context_unchanged()
+        {
+            its.set_own_context(inside.context.clone().unbind());
+            self.state.shares.set(false);
+            self.state.shared_context.set(None);
             if let Some(inside) = &mut self.context {
                 inside.shared = false;
-                self.state.shares.set(false);
-                self.state.shared_context.set(None);
-                its.set_own_context(inside.context.clone().unbind());
             }
         }
-        self.unused = None;
-    }
-
-    /// A branch waits: the collector need not see it if nobody else does. The branch is still current, and the split has it.
-    #[inline]
-    pub(super) fn waits(branch: &Bound<'py, Branch>, its: &branch::State) {
-        if references(branch.as_ptr()) > WAITING {
-            show(branch);
-        }
         its.running.set(false);
-        its.hide_coroutine();
+        if its.is_done() {
+            if is_known(branch, ENDED) {
+                show(branch);
+            }
+        } else {
+            if is_known(branch, WAITING) {
+                show(branch);
+            }
+            its.hide_coroutine();
+        }
     }
 
     /// Leaves, and restores the task that was current before; whatever happened.

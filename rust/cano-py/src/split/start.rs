@@ -336,12 +336,11 @@ impl SplitDriver {
             its.key.set(state.live.borrow_mut().keep(its.index.get(), branch.clone().unbind()));
         }
         let settled = branch::settle(branch, its, stepped);
-        entered.stepped(its);
+        entered.stepped(branch, its);
         settled?;
         if its.is_done() {
             return Ok(());
         }
-        Entered::waits(branch, its);
         if state.machine.borrow().is_decided() {
             // Its own first step decided: it is the first of the losers.
             branch::release(branch)
