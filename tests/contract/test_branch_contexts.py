@@ -100,18 +100,37 @@ async def test_a_variable_set_to_an_equal_value_is_set(engine, way):
         variable.reset(token)
 
 
-async def test_a_sync_branch_that_sets_an_equal_value(engine):
+@pytest.mark.parametrize("inline", [False, True])
+async def test_a_sync_branch_that_sets_an_equal_value(engine, inline):
     def scenario(item: int) -> bool:
         found = variable.get()
-        variable.set([])
+        if item % 2 == 0:
+            variable.set([])
         return found is callers
 
     callers: list[Any] = []
     token = variable.set(callers)
     try:
-        assert (await fan_out(scenario, range(6), engine=engine)).outputs() == [True] * 6
+        assert (await fan_out(scenario, range(6), inline=inline, engine=engine)).outputs() == [True] * 6
     finally:
         variable.reset(token)
+
+
+async def test_a_sync_branch_that_answers_with_an_awaitable_has_one_context(engine):
+    """What it sets before it returns the awaitable is seen in there, and nowhere else."""
+
+    async def rest() -> Any:
+        await asyncio.sleep(0)
+        return variable.get()
+
+    def scenario(item: int) -> Any:
+        found = variable.get()
+        if item % 2 == 0:
+            variable.set((found, item))
+        return rest()
+
+    answers = (await fan_out(scenario, range(4), inline=True, engine=engine)).outputs()
+    assert answers == [("unset", 0), "unset", ("unset", 2), "unset"]
 
 
 @pytest.mark.parametrize("way", list(WAYS)[1:])

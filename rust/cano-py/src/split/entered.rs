@@ -73,9 +73,29 @@ impl<'a, 'py> Entered<'a, 'py> {
             branch.get().state()?.set_own_context(own.clone().unbind());
         }
         self.make_current(&branch)?;
-        self.enter(branch.get().state()?)?;
+        self.enter_its(branch.get().state()?)?;
         self.unused = Some(branch.clone());
         Ok(branch)
+    }
+
+    /// Enters the context that branches share, for a call that is no branch's task: what was current stays so.
+    #[inline]
+    pub(super) fn enter_shared(&mut self) -> PyResult<()> {
+        match &self.context {
+            Some(inside) if inside.shared => Ok(()),
+            _ => self.enter(None).map(drop),
+        }
+    }
+
+    /// Such a call has returned. If it has changed the context that branches share, it is left, and is the caller's.
+    #[inline]
+    pub(super) fn called(&mut self) -> Option<Bound<'py, PyAny>> {
+        if self.is_context_unchanged() {
+            return None;
+        }
+        let changed = self.keep_context();
+        let _ = self.exit();
+        changed
     }
 
     /// Takes a step of a suspended branch: it is current afterwards. An error that comes out is fatal.
@@ -95,7 +115,7 @@ impl<'a, 'py> Entered<'a, 'py> {
         self.unused = None;
         its.running.set(true);
         self.make_current(branch)?;
-        self.enter(its)
+        self.enter_its(its)
     }
 
     fn make_current(&mut self, branch: &Bound<'py, Branch>) -> PyResult<()> {
@@ -107,21 +127,21 @@ impl<'a, 'py> Entered<'a, 'py> {
         Ok(())
     }
 
-    /// Enters the context of a branch.
-    fn enter(&mut self, its: &branch::State) -> PyResult<()> {
+    /// Enters a context: a branch's own, or the one that branches share. What comes back is a branch's own from now on.
+    fn enter(&mut self, own: Option<Bound<'py, PyAny>>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let py = self.driver.py();
-        let own = its.own_context(py);
         match (&self.context, &own) {
-            (Some(inside), None) if inside.shared => return Ok(()),
+            (Some(inside), None) if inside.shared => return Ok(None),
             (Some(_), _) => self.exit()?,
             (None, _) => {}
         }
+        let mut fresh = None;
         let (context, shared) = match own {
             Some(own) => (own, false),
             None if self.state.shares.replace(true) => {
                 // Entered further down in this stack, and no context can be entered twice.
                 let context = copy_context(self.state.snapshot.bind(py))?;
-                its.set_own_context(context.clone().unbind());
+                fresh = Some(context.clone());
                 (context, false)
             }
             None => match self.state.shared_context.get(py) {
@@ -139,7 +159,27 @@ impl<'a, 'py> Entered<'a, 'py> {
         }
         let known = references(context.as_ptr());
         self.context = Some(Inside { context, shared, known });
+        Ok(fresh)
+    }
+
+    /// Enters the context of a branch.
+    #[inline]
+    fn enter_its(&mut self, its: &branch::State) -> PyResult<()> {
+        if let Some(fresh) = self.enter(its.own_context(self.driver.py()))? {
+            its.set_own_context(fresh.unbind());
+        }
         Ok(())
+    }
+
+    /// The context that branches share has been changed: it stays entered, but they share it no more.
+    fn keep_context(&mut self) -> Option<Bound<'py, PyAny>> {
+        let inside = self.context.as_mut()?;
+        if inside.shared {
+            inside.shared = false;
+            self.state.shares.set(false);
+            self.state.shared_context.set(None);
+        }
+        Some(inside.context.clone())
     }
 
     fn exit(&mut self) -> PyResult<()> {
@@ -174,16 +214,11 @@ impl<'a, 'py> Entered<'a, 'py> {
     #[inline]
     pub(super) fn stepped(&mut self, branch: &Bound<'py, Branch>, its: &branch::State) {
         self.unused = None;
-        if let Some(inside) = &self.context
-            && inside.shared
+        if self.context.as_ref().is_some_and(|inside| inside.shared)
             && !self.is_context_unchanged()
+            && let Some(context) = self.keep_context()
         {
-            its.set_own_context(inside.context.clone().unbind());
-            self.state.shares.set(false);
-            self.state.shared_context.set(None);
-            if let Some(inside) = &mut self.context {
-                inside.shared = false;
-            }
+            its.set_own_context(context.unbind());
         }
         its.running.set(false);
         if its.is_done() {

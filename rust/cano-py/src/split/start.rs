@@ -152,6 +152,13 @@ impl SplitDriver {
                     }
                     continue;
                 }
+                Some(call) if simple && call.kind == CallKind::Inline => {
+                    now = self.start_inline(slf, state, entered, &watch, index, call, &item, now)?;
+                    if now >= slice_end {
+                        return self.pause_pump(slf, state);
+                    }
+                    continue;
+                }
                 _ => self.fresh(slf, state)?,
             }
             match &spec.call {
@@ -318,6 +325,52 @@ impl SplitDriver {
                 }
                 began_well?;
                 Ok(now)
+            }
+        }
+    }
+
+    /// Calls a sync branch in place that needs no bookkeeping. Returns the time.
+    #[allow(clippy::too_many_arguments)] // as above
+    #[inline]
+    fn start_inline<'py>(
+        &self,
+        slf: &Bound<'py, Self>,
+        state: &State,
+        entered: &mut Entered<'_, 'py>,
+        watch: &Stopwatch,
+        index: u32,
+        call: &CallSpec,
+        item: &Bound<'py, PyAny>,
+        began: f64,
+    ) -> PyResult<f64> {
+        let py = slf.py();
+        entered.enter_shared()?;
+        let item = if call.item { Some(item) } else { None };
+        let outcome = call.call(py, item, &state.store);
+        let own = entered.called();
+        match outcome {
+            Ok(value) if !is_awaitable(&value) => {
+                let now = watch.now(&self.clock, py)?;
+                let row = Row { value: Some(value.unbind()), duration: now - began };
+                state.table.borrow_mut().rows.push(row);
+                let verdict = tell(py, state, |machine| machine.succeeded(index))?;
+                if is_final(verdict) {
+                    entered.leave()?;
+                    self.obey(slf, state, verdict)?;
+                }
+                Ok(now)
+            }
+            outcome => {
+                self.fresh(slf, state)?;
+                entered.leave()?;
+                match outcome {
+                    Ok(awaitable) => self.begin(slf, state, index, 1, &awaitable, own.as_ref(), began)?,
+                    Err(error) => {
+                        let error = error.into_value(py).into_any().into_bound(py);
+                        self.ended(slf, state, index, 1, began, Outcome::Error, error, None)?;
+                    }
+                }
+                watch.now(&self.clock, py)
             }
         }
     }
