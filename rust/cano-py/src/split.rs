@@ -11,14 +11,17 @@
 //!
 //! No `RefCell` is borrowed while Python code can run: not across a call, nor while a Python object is let go of.
 
-mod collector;
 mod ending;
 mod entered;
 pub(crate) mod events;
 mod feeding;
+mod handover;
+mod launch;
 mod life;
 mod live;
+mod paused_collector;
 mod place;
+mod quick;
 mod start;
 mod together;
 mod turn;

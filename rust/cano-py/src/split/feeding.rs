@@ -5,6 +5,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::{SplitDriver, State, is_final, tell};
+use crate::branch::Outcome;
 
 impl SplitDriver {
     /// Whether a fresh branch may start; `None` when the split is decided.
@@ -65,11 +66,10 @@ impl SplitDriver {
         self.fresh(slf, state)?;
         match &state.spec.get().call {
             Some(call) => self.launch(slf, state, index, call, item)?,
-            None => {
-                if let Some(call) = self.examine(slf, state, index, item)? {
-                    self.launch(slf, state, index, &call, item)?;
-                }
-            }
+            None => match self.examine(py, state, item)? {
+                Ok(call) => self.launch(slf, state, index, &call, item)?,
+                Err(error) => self.ended(slf, state, index, 1, state.entered, Outcome::Error, error, None)?,
+            },
         }
         self.submit_jobs(py, state).or_else(|error| self.without_threads(slf, error))?;
         self.end_turn(slf)?;
