@@ -49,16 +49,7 @@ impl SplitDriver {
         its.assign(index, 1, began, &coro);
         match branch::step(&coro, None) {
             Stepped::Returned(value) if entered.is_unshared(&branch, its) => {
-                let now = watch.now(&self.clock, py)?;
-                // Where `fresh` would have made room for it.
-                let row = Row { value: Some(value.unbind()), duration: now - began };
-                state.table.borrow_mut().rows.push(row);
-                let verdict = tell(py, state, |machine| machine.succeeded(index))?;
-                if is_final(verdict) {
-                    entered.leave()?;
-                    self.obey(slf, state, verdict)?;
-                }
-                Ok(now)
+                self.returned(slf, state, entered, watch, index, value, began)
             }
             stepped => {
                 drop(coro);
@@ -94,17 +85,7 @@ impl SplitDriver {
         let outcome = call.call(py, item, &state.store);
         let own = entered.called();
         match outcome {
-            Ok(value) if !is_awaitable(&value) => {
-                let now = watch.now(&self.clock, py)?;
-                let row = Row { value: Some(value.unbind()), duration: now - began };
-                state.table.borrow_mut().rows.push(row);
-                let verdict = tell(py, state, |machine| machine.succeeded(index))?;
-                if is_final(verdict) {
-                    entered.leave()?;
-                    self.obey(slf, state, verdict)?;
-                }
-                Ok(now)
-            }
+            Ok(value) if !is_awaitable(&value) => self.returned(slf, state, entered, watch, index, value, began),
             outcome => {
                 self.fresh(slf, state)?;
                 entered.leave()?;
@@ -118,5 +99,31 @@ impl SplitDriver {
                 watch.now(&self.clock, py)
             }
         }
+    }
+
+    /// Takes in what a branch returned that began just now. Returns the time.
+    #[allow(clippy::too_many_arguments)] // as above
+    #[inline]
+    fn returned<'py>(
+        &self,
+        slf: &Bound<'py, Self>,
+        state: &State,
+        entered: &mut Entered<'_, 'py>,
+        watch: &Stopwatch,
+        index: u32,
+        value: Bound<'py, PyAny>,
+        began: f64,
+    ) -> PyResult<f64> {
+        let py = slf.py();
+        let now = watch.now(&self.clock, py)?;
+        // Where `fresh` would have made room for it.
+        let row = Row { value: Some(value.unbind()), duration: now - began };
+        state.table.borrow_mut().rows.push(row);
+        let verdict = tell(py, state, |machine| machine.succeeded(index))?;
+        if is_final(verdict) {
+            entered.leave()?;
+            self.obey(slf, state, verdict)?;
+        }
+        Ok(now)
     }
 }
