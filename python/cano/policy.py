@@ -43,7 +43,9 @@ class Retry(Frozen):
     """When a failed attempt is repeated: `Retry.none()`, `Retry.fixed(...)`, `Retry.exponential(...)`.
 
     Configuration errors and cancellation are never retried, whatever `retry_on` says. An exception that is no
-    `Exception` is retried only where `retry_on` names its class.
+    `Exception` is retried only where `retry_on` names its class. In Python a `TimeoutError` is an `OSError`: with
+    `retry_on=OSError` an attempt that ran into its `attempt_timeout` is repeated, too, unless `give_up_on` names
+    `AttemptTimeoutError`.
 
     Examples:
         >>> from cano import Retry
