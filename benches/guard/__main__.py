@@ -1,8 +1,9 @@
 """`python -m benches.guard`: did a change cost speed? Instructions are counted, so no clock has a say.
 
 Every hot path is run under valgrind's callgrind at two sizes; the difference, per unit, is compared with the figures in
-`stored.json`, which `--store` writes. They hold for one interpreter, build of the native engine and processor family:
-where none are stored for what runs here, that is said, and nothing fails.
+`stored.json`, which `--store` writes. They hold for one build of an interpreter and of the native engine, and one processor
+family (between two makes of x86-64 processors they did not differ by one instruction): where none are stored for what
+runs here, that is said, and nothing fails.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -73,8 +75,11 @@ def main() -> int:
 def _build() -> str:
     """What the figures depend on, beside the code."""
     native = _core.build_info()
-    version = ".".join(platform.python_version_tuple()[:2])
-    return f"CPython {version}, rustc {native['rustc']}, {native['profile']}, {platform.machine()}"
+    # Another build of the same version has other instructions: what it was compiled with, and how.
+    flags = sysconfig.get_config_var("CONFIG_ARGS") or ""
+    how = "optimized" if "--enable-optimizations" in flags else "plain"
+    python = f"CPython {platform.python_version()} ({how}, {platform.python_compiler()})"
+    return f"{python}, rustc {native['rustc']}, {native['profile']}, {platform.machine()}"
 
 
 def _per_unit(name: str, sizes: tuple[Any, int, int], *arguments: str) -> dict[str, float]:

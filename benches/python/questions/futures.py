@@ -69,7 +69,26 @@ def cases(budget: Budget) -> Iterator[Case]:
         shared["waiting"] += 1
         await shared["event"].wait()
 
-    for name, prepare, fn in (("one future for all", one_future, on_one), ("Event.wait()", one_event, on_event)):
+    def futures() -> Callable[[], Any]:
+        shared["waiting"] = 0
+        shared["futures"] = made = [asyncio.get_running_loop().create_future() for _ in range(n)]
+
+        def release() -> None:
+            for future in made:
+                future.set_result(None)
+
+        return release
+
+    async def on_own(item: int) -> None:
+        shared["waiting"] += 1
+        await shared["futures"][item]
+
+    for name, prepare, fn in (
+        # Beside "a future each", what the branch itself spends on having its future set is left out.
+        ("a future each, set by somebody else", futures, on_own),
+        ("one future for all", one_future, on_one),
+        ("Event.wait()", one_event, on_event),
+    ):
         inner = {
             NATIVE: by_workflow(fn, n, "native"),
             PURE: by_workflow(fn, n, "python"),
