@@ -106,6 +106,14 @@ impl Columns {
         PyList::new(py, values)
     }
 
+    /// The failed branches' exceptions in order of completion.
+    fn errors_in_order<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let errors: Vec<Py<PyAny>> = self.read(|table| {
+            self.bad_order.iter().filter_map(|index| table.errors.get(index)).map(|error| error.clone_ref(py)).collect()
+        });
+        PyList::new(py, errors)
+    }
+
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         match self.table.try_lock() {
             Ok(table) => table.visit(&visit),

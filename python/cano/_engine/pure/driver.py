@@ -617,6 +617,11 @@ class SplitDriver:
                     self.timers.add(now + delay, self._retry_due, index)
                     return
                 self._items.pop(index, None)
+            if self._outbox is None and not isinstance(error, (KeyboardInterrupt, SystemExit)):
+                try:
+                    failures.note_branch(error, index)
+                except BaseException as raised:  # the exception's own methods, or a signal meanwhile
+                    error = raised
             if isinstance(error, (KeyboardInterrupt, SystemExit)):  # the branch's own, or its retry filter's
                 self._fatal = error
                 self._stop()
