@@ -299,13 +299,15 @@ def note_branch(error: BaseException, index: int) -> None:
     exception may pass here again, when it was raised by several branches or runs; it is told of the first of them.
 
     Raises:
-        BaseException: What is no `Exception` and was raised by the exception's own methods.
+        KeyboardInterrupt: A signal came meanwhile; so with `SystemExit`.
     """
     try:  # not suppress(), which costs more than the note
         notes = getattr(error, "__notes__", ())
         if len(notes) < _NOTES and (text := f"branch {index}") not in notes:
             error.add_note(text)
-    except Exception:  # noqa: S110 - a user's exception that refuses a note is reported without one
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:  # noqa: S110 - a user's exception that refuses a note is reported without one
         pass
 
 

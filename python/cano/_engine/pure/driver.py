@@ -620,7 +620,7 @@ class SplitDriver:
             if self._outbox is None and not isinstance(error, (KeyboardInterrupt, SystemExit)):
                 try:
                     failures.note_branch(error, index)
-                except BaseException as raised:  # the exception's own methods, or a signal meanwhile
+                except BaseException as raised:  # a signal meanwhile
                     error = raised
             if isinstance(error, (KeyboardInterrupt, SystemExit)):  # the branch's own, or its retry filter's
                 self._fatal = error
