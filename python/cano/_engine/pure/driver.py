@@ -35,7 +35,7 @@ from .branch import Branch
 from .join import ASK
 from .rules import join_rule, retry_policy
 from .split import FAILED, PROCEEDED, STOPPED, SplitMachine
-from .timers import SLICE, Timer, Timers
+from .timers import SLICE, STEPS, Timer, Timers
 
 if TYPE_CHECKING:
     from cano._engine.outbox import Outbox
@@ -293,6 +293,7 @@ class SplitDriver:
         """Start what the machine lets start, for at most a time slice."""
         machine, outbox, now = self._machine, self._outbox, self.now
         slice_end = now() + SLICE
+        steps = 0
         self._pumping = True
         _depth.now += 1
         try:
@@ -324,7 +325,8 @@ class SplitDriver:
                         self._ended(index, 1, self._entered, ERROR, None, error, None)
                         continue
                 self._launch(index, call, item)
-                if now() >= slice_end:
+                steps += 1
+                if steps >= STEPS or now() >= slice_end:
                     if machine.may_start():
                         self._schedule_pump()
                     break
