@@ -190,7 +190,7 @@ class ListColumns:
     def duration(self, index: int, /) -> float:
         """How long a branch that ended took, in seconds."""
         try:
-            return self._durations[index]
+            return max(0.0, self._durations[index])  # a clock that was set back took no time from anybody
         except (LookupError, TypeError):
             return 0.0
 

@@ -95,7 +95,8 @@ impl Columns {
     }
 
     fn duration(&self, index: usize) -> f64 {
-        self.read(|table| table.rows.get(index).map_or(0.0, |row| row.duration))
+        // A clock that was set back took no time from anybody.
+        self.read(|table| table.rows.get(index).map_or(0.0, |row| row.duration.max(0.0)))
     }
 
     /// The successes' values in index order.
