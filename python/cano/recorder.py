@@ -28,7 +28,7 @@ class Recorder(Generic[S]):
 
     def on_state_exit(self, event: RunEvent) -> None:
         """Add a visit, with its duration and attempts."""
-        self._visits.append(StateVisit(event.state, event.value, event.attempt or 0))
+        self._visits.append(StateVisit(event.state, max(0.0, event.value), event.attempt or 0))
 
     def on_join(self, event: RunEvent) -> None:
         """Add what a split came to."""
@@ -36,7 +36,7 @@ class Recorder(Generic[S]):
 
     def on_workflow_end(self, event: RunEvent) -> None:
         """Note how long the run took."""
-        self._elapsed = event.at
+        self._elapsed = max(0.0, event.at)  # a clock may run backwards
 
     def report(self, state: S) -> RunReport[S]:
         """Return the report of a run that reached an exit state."""

@@ -120,6 +120,10 @@ class Columns(Protocol):
         """The successes' values in index order."""
         ...
 
+    def errors_in_order(self) -> list[BaseException]:
+        """The failed branches' exceptions in order of completion."""
+        ...
+
 
 @final
 class ListColumns:
@@ -186,7 +190,7 @@ class ListColumns:
     def duration(self, index: int, /) -> float:
         """How long a branch that ended took, in seconds."""
         try:
-            return self._durations[index]
+            return max(0.0, self._durations[index])  # a clock that was set back took no time from anybody
         except (LookupError, TypeError):
             return 0.0
 
@@ -196,6 +200,11 @@ class ListColumns:
         if len(self._ok) == self.total == len(values) and isinstance(values, list):
             return values.copy()
         return [values[index] for index in sorted(self._ok)]
+
+    def errors_in_order(self) -> list[BaseException]:
+        """The failed branches' exceptions in order of completion, in a new list."""
+        errors = self._errors
+        return [errors[index] for index in self._bad]
 
 
 @final
@@ -283,10 +292,9 @@ class SplitResult(Generic[T_co]):
         """How many branches failed, without making a row of each."""
         return self._columns.bad_count()
 
-    def _failures(self) -> list[tuple[int, BaseException]]:
-        """The failed branches' indices and exceptions in order of completion, without making a row of each."""
-        error = self._columns.error
-        return [(index, error(index)) for index in self._columns.bad_order()]
+    def _errors_in_order(self) -> list[BaseException]:
+        """The failed branches' exceptions in order of completion, without making a row of each."""
+        return self._columns.errors_in_order()
 
     @property
     def total_count(self) -> int:

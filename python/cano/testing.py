@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import math
 import selectors
 import threading
 import time
@@ -115,8 +116,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         self._held = 0
         self._guard = threading.Lock()
         super().__init__(selector)
-        # asyncio runs timers that are due within the resolution of the real clock: 16 ms on some systems.
-        self._clock_resolution = 1e-9
+        self._set_resolution()
 
     def time(self) -> float:
         """Return the virtual time, in seconds."""
@@ -163,6 +163,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
             if abs(when - target) < 1e-6:
                 target = when
         self._virtual = max(self._virtual, target)
+        self._set_resolution()
 
     def describe_waiting(self) -> str:
         """Say which tasks wait, and where."""
@@ -179,6 +180,11 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
             f"{waiting}\n"
             "If a thread of the test's own is to wake it, hold the clock meanwhile: with loop.hold()"
         )
+
+    def _set_resolution(self) -> None:
+        # asyncio runs timers that are due before the resolution of its clock is over: of the real one, 16 ms on some
+        # systems. It must be more than nothing beside the time, which after 50 days takes more than a nanosecond.
+        self._clock_resolution = max(1e-9, math.ulp(self._virtual))
 
     def _count(self, change: int) -> None:
         with self._guard:

@@ -192,7 +192,6 @@ def test_a_failed_join_holds_the_branches_own_exceptions() -> None:
     error = failures.join_failed(result, JoinStrategy.Quorum(4), state="s", task="fan", path=("s",))
     assert isinstance(error, JoinError)
     assert error.exceptions == (one, two)
-    assert (one.__notes__, two.__notes__) == (["branch 2"], ["branch 3"])
     assert error.result is result
     assert (error.state, error.task, error.path) == ("s", "fan", ("s",))
     assert error.message == (
@@ -203,17 +202,23 @@ def test_a_failed_join_holds_the_branches_own_exceptions() -> None:
 
 def test_one_exception_of_two_branches_has_both_notes_once() -> None:
     same = ValueError("same")
-    for _ in range(2):
-        failures.join_failed(result_of(3, 1, same, same), JoinStrategy.All, state="s", path=())
+    for index in (1, 2, 1, 2):
+        failures.note_branch(same, index)
     assert same.__notes__ == ["branch 1", "branch 2"]
+
+
+def test_one_exception_of_very_many_branches_names_the_first_of_them() -> None:
+    same = ValueError("same")
+    for index in range(100_000):
+        failures.note_branch(same, index)
+    assert same.__notes__ == [f"branch {index}" for index in range(100)]
 
 
 def test_an_exception_that_refuses_notes_is_taken_without() -> None:
     class StubbornError(Exception):
         __notes__ = 5
 
-    error = failures.join_failed(result_of(1, 0, StubbornError()), JoinStrategy.All, state="s", path=())
-    assert isinstance(error.exceptions[0], StubbornError)
+    failures.note_branch(StubbornError(), 1)
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,7 @@ __all__ = [
     "join_failed",
     "locate",
     "no_handler",
+    "note_branch",
     "run_cancelled",
     "run_timed_out",
     "source_failed",
@@ -53,6 +54,9 @@ __all__ = [
 
 _PARTS: Final = 5
 """Up to how many parts a tuple is shown part by part."""
+
+_NOTES: Final = 100
+"""Up to how many notes an exception gets: a hundred thousand branches may fail with the same one."""
 
 _VERDICTS: Final = {"wait": 0, "proceed": 1, "fail": 2}
 """The numbers of the machines (`pure/join.py`, `join.rs`)."""
@@ -259,11 +263,8 @@ def join_failed(
     task: str | None = None,
     reason: str | None = None,
 ) -> JoinError:
-    """A join has failed: the branches' own exceptions, in order of completion, each with its index."""
-    exceptions: list[BaseException] = []
-    for index, error in result._failures():
-        _note(error, f"branch {index}")
-        exceptions.append(error)
+    """A join has failed: the branches' own exceptions, in order of completion; `note_branch` has said whose they are."""
+    exceptions = result._errors_in_order()
     ok, total = result.completed_count - result._failed_count, result.total_count
     counts = f"{ok} of {total} branches succeeded, {len(exceptions)} failed"
     why = reason or _unmet(strategy, ok, total)
@@ -289,6 +290,25 @@ def split_timed_out(
         task=task,
         path=path,
     )
+
+
+def note_branch(error: BaseException, index: int) -> None:
+    """Write on a branch's exception which branch it came from, when the branch has failed.
+
+    Then and not when the join fails: there may be a hundred thousand of them, and the loop would stand still. One
+    exception may pass here again, when it was raised by several branches or runs; it is told of the first of them.
+
+    Raises:
+        KeyboardInterrupt: A signal came meanwhile; so with `SystemExit`.
+    """
+    try:  # not suppress(), which costs more than the note
+        notes = getattr(error, "__notes__", ())
+        if len(notes) < _NOTES and (text := f"branch {index}") not in notes:
+            error.add_note(text)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:  # noqa: S110 - a user's exception that refuses a note is reported without one
+        pass
 
 
 def branch_cancelled(
@@ -392,15 +412,6 @@ def _unmet(strategy: JoinStrategy, ok: int, total: int) -> str:
     if kind == "partial_timeout":
         return "needs at least one branch to end in time, and its min_successes" if total else "has no branches"
     return "decided so"
-
-
-def _note(error: BaseException, text: str) -> None:
-    """Add a note once: one exception may pass here again, when it was raised by several branches or runs."""
-    try:  # not suppress(), which costs more than the note: there may be a hundred thousand of them
-        if text not in getattr(error, "__notes__", ()):
-            error.add_note(text)
-    except Exception:  # noqa: S110 - a user's exception that refuses a note is reported without one
-        pass
 
 
 def _task(state: Any, task: str | None) -> str:

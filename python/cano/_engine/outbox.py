@@ -38,7 +38,7 @@ class Outbox:
 
     def put(self, index: int, result: Any, error: BaseException | None, attempts: int, duration: float) -> None:
         """Hand over the outcome of a branch."""
-        row: Row = SplitTaskResult(index, result, error, attempts, duration)
+        row: Row = SplitTaskResult(index, result, error, attempts, max(0.0, duration))  # a clock may run backwards
         self.waiting += 1
         if not self.ordered:
             self._ready.append(row)

@@ -26,19 +26,23 @@ impl Clock {
     pub(crate) fn of(event_loop: &Bound<'_, PyAny>) -> PyResult<Self> {
         let py = event_loop.py();
         let class = event_loop.get_type();
-        if let (Some(known), Some(&(origin, shown))) = (KNOWN.get(py), SHOWN.get())
-            && class.is(known)
-        {
-            return Ok(Self::Monotonic { origin, shown });
-        }
         let standard = STANDARD.get_or_try_init(py, || {
             py.import("asyncio.base_events")?.getattr("BaseEventLoop")?.getattr("time").map(Bound::unbind)
         })?;
+        let known = KNOWN.get(py).is_some_and(|known| class.is(known));
         // On Windows Python's monotonic clock is a coarser one than Rust's.
-        if !cfg!(unix) || !class.getattr(intern!(py, "time"))?.is(standard) {
+        if !known && (!cfg!(unix) || !class.getattr(intern!(py, "time"))?.is(standard)) {
             return Ok(Self::Loop(event_loop.clone().unbind()));
         }
-        let time: f64 = event_loop.call_method0(intern!(py, "time"))?.extract()?;
+        // Somebody may have put a clock into this one loop, or into the class since it was seen.
+        let time = event_loop.getattr(intern!(py, "time"))?;
+        if !time.getattr(intern!(py, "__func__")).is_ok_and(|function| function.is(standard)) {
+            return Ok(Self::Loop(event_loop.clone().unbind()));
+        }
+        if let (true, Some(&(origin, shown))) = (known, SHOWN.get()) {
+            return Ok(Self::Monotonic { origin, shown });
+        }
+        let time: f64 = time.call0()?.extract()?;
         let &(origin, shown) = SHOWN.get_or_init(|| (Instant::now(), time));
         KNOWN.get_or_init(py, || class.unbind());
         Ok(Self::Monotonic { origin, shown })

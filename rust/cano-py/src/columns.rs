@@ -95,7 +95,8 @@ impl Columns {
     }
 
     fn duration(&self, index: usize) -> f64 {
-        self.read(|table| table.rows.get(index).map_or(0.0, |row| row.duration))
+        // A clock that was set back took no time from anybody.
+        self.read(|table| table.rows.get(index).map_or(0.0, |row| row.duration.max(0.0)))
     }
 
     /// The successes' values in index order.
@@ -104,6 +105,14 @@ impl Columns {
         let values: Vec<Py<PyAny>> =
             self.read(|table| table.rows.iter().flat_map(|row| &row.value).map(|value| value.clone_ref(py)).collect());
         PyList::new(py, values)
+    }
+
+    /// The failed branches' exceptions in order of completion.
+    fn errors_in_order<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let errors: Vec<Py<PyAny>> = self.read(|table| {
+            self.bad_order.iter().filter_map(|index| table.errors.get(index)).map(|error| error.clone_ref(py)).collect()
+        });
+        PyList::new(py, errors)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

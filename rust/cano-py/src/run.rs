@@ -23,7 +23,7 @@ use crate::current::{is_finalizing, running_loop};
 use crate::plan::PlanSpec;
 use crate::spec::SplitSpec;
 use crate::split::events::{Facts, Wants};
-use crate::split::{Place, Poll, SLICE, SplitDriver};
+use crate::split::{Place, Poll, SLICE, STEPS, SplitDriver};
 
 /// What the run waits for.
 enum Doing {
@@ -74,6 +74,8 @@ struct State {
     clock: RefCell<Option<Clock>>,
     began: Cell<f64>,
     slice_end: Cell<f64>,
+    /// How many transitions were made in this slice.
+    steps: Cell<u32>,
     /// When the present state was entered, if somebody wants to know.
     entered: Cell<f64>,
     tries: Cell<u32>,
@@ -176,6 +178,7 @@ impl Run {
         let py = slf.py();
         let state = slf.get().state.get()?;
         state.slice_end.set(state.now(py)? + SLICE);
+        state.steps.set(0);
         match Self::drive_inside(slf, state, error) {
             Ok(Some(yielded)) => Ok(yielded),
             Ok(None) => {
@@ -309,7 +312,7 @@ impl Run {
                 }
                 Err(error)
             }
-            _ if state.now(py)? >= state.slice_end.get() => {
+            _ if state.steps.replace(state.steps.get() + 1) >= STEPS || state.now(py)? >= state.slice_end.get() => {
                 state.doing.set(Doing::Turn(action));
                 Ok(Went::Yield(py.None().into_bound(py)))
             }
@@ -409,6 +412,7 @@ impl Run {
                 clock: RefCell::new(None),
                 began: Cell::new(0.0),
                 slice_end: Cell::new(0.0),
+                steps: Cell::new(0),
                 entered: Cell::new(0.0),
                 tries: Cell::new(0),
                 first_attempt: Cell::new(0.0),

@@ -54,6 +54,8 @@ pub(crate) use place::Place;
 
 /// How long the engine works in one loop callback before others have their turn, in seconds (promised: about 10 ms).
 pub(crate) const SLICE: f64 = 0.002;
+/// A slice ends after so many starts or transitions, too: a clock may stand still, or run backwards.
+pub(crate) const STEPS: u32 = 10_000;
 /// Eager starts nest on the C stack when branches split again; beyond this depth a split starts from a loop callback.
 const DEPTH_LIMIT: u32 = 40;
 

@@ -126,6 +126,8 @@ class Branch:
 
     def _wakeup(self, future: Any) -> None:
         """The callback on what the branch waits for; the loop has entered the branch's context already."""
+        if self._outcome is not None:  # called once more by what only looks like a future
+            return
         loop = self._loop
         split = self.split
         previous = swap_current_task(loop, self)
@@ -188,23 +190,31 @@ class Branch:
         if type(yielded) is Pause:
             yielded.park(self, split)
             return
+        try:
+            problem = self._wait_for(yielded)
+        except BaseException as error:  # what looks like a future may be anything
+            self._loop.call_soon(self._resume_alone, error)
+        else:
+            if problem is not None:
+                self._loop.call_soon(self._resume_alone, RuntimeError(problem))
+
+    def _wait_for(self, yielded: Any) -> str | None:
+        """Wait for a future; the answer is what is wrong with it, if something is."""
         blocking = getattr(yielded, "_asyncio_future_blocking", None)
         if blocking is None:
-            problem = f"Task got bad yield: {yielded!r}"
-        elif _loop_of(yielded) is not self._loop:
-            problem = f"Task {self!r} got Future {yielded!r} attached to a different loop"
-        elif not blocking:
-            problem = f"yield was used instead of yield from in task {self!r} with {yielded!r}"
-        elif yielded is self:
-            problem = f"Task cannot await on itself: {self!r}"
-        else:
-            yielded._asyncio_future_blocking = False
-            yielded.add_done_callback(self._wakeup, context=self._context)
-            self._fut_waiter = yielded
-            if self._must_cancel and yielded.cancel(msg=self._cancel_message):
-                self._must_cancel = False
-            return
-        self._loop.call_soon(self._resume_alone, RuntimeError(problem))
+            return f"Task got bad yield: {_repr(yielded)}"
+        if _loop_of(yielded) is not self._loop:
+            return f"Task {self!r} got Future {_repr(yielded)} attached to a different loop"
+        if not blocking:
+            return f"yield was used instead of yield from in task {self!r} with {_repr(yielded)}"
+        if yielded is self:
+            return f"Task cannot await on itself: {self!r}"
+        yielded._asyncio_future_blocking = False
+        yielded.add_done_callback(self._wakeup, context=self._context)
+        self._fut_waiter = yielded
+        if self._must_cancel and yielded.cancel(msg=self._cancel_message):
+            self._must_cancel = False
+        return None
 
     def _finish(self, outcome: int, result: Any, error: BaseException | None) -> None:
         self._outcome = outcome
@@ -414,6 +424,13 @@ class Pause:
 def _loop_of(future: Any) -> Any:
     get_loop = getattr(future, "get_loop", None)
     return get_loop() if get_loop is not None else future._loop
+
+
+def _repr(thing: object) -> str:
+    try:
+        return repr(thing)
+    except Exception:
+        return "<an object whose repr() raises>"
 
 
 def _base_tasks() -> Any:

@@ -35,7 +35,7 @@ from .branch import Branch
 from .join import ASK
 from .rules import join_rule, retry_policy
 from .split import FAILED, PROCEEDED, STOPPED, SplitMachine
-from .timers import SLICE, Timer, Timers
+from .timers import SLICE, STEPS, Timer, Timers
 
 if TYPE_CHECKING:
     from cano._engine.outbox import Outbox
@@ -293,6 +293,7 @@ class SplitDriver:
         """Start what the machine lets start, for at most a time slice."""
         machine, outbox, now = self._machine, self._outbox, self.now
         slice_end = now() + SLICE
+        steps = 0
         self._pumping = True
         _depth.now += 1
         try:
@@ -324,7 +325,8 @@ class SplitDriver:
                         self._ended(index, 1, self._entered, ERROR, None, error, None)
                         continue
                 self._launch(index, call, item)
-                if now() >= slice_end:
+                steps += 1
+                if steps >= STEPS or now() >= slice_end:
                     if machine.may_start():
                         self._schedule_pump()
                     break
@@ -617,6 +619,11 @@ class SplitDriver:
                     self.timers.add(now + delay, self._retry_due, index)
                     return
                 self._items.pop(index, None)
+            if self._outbox is None and not isinstance(error, (KeyboardInterrupt, SystemExit)):
+                try:
+                    failures.note_branch(error, index)
+                except BaseException as raised:  # a signal meanwhile
+                    error = raised
             if isinstance(error, (KeyboardInterrupt, SystemExit)):  # the branch's own, or its retry filter's
                 self._fatal = error
                 self._stop()

@@ -38,7 +38,7 @@ from .machine import (
 from .machine import Plan as MachinePlan
 from .policy import NO_RETRY
 from .rules import retry_policy
-from .timers import SLICE
+from .timers import SLICE, STEPS
 
 if TYPE_CHECKING:
     from cano.cancel import CancelToken
@@ -90,6 +90,7 @@ class RunDriver:
         self._dispatcher = dispatcher
         self._machine = RunMachine(compile_plan(plan))
         self._slice_end = 0.0
+        self._steps = 0  # transitions in this slice
         self._alarm: Alarm | None = None
         self._entered = 0.0
 
@@ -112,6 +113,7 @@ class RunDriver:
             except BaseException as thrown:
                 error = thrown
             self._slice_end = self._now() + SLICE
+            self._steps = 0
 
     def path(self) -> tuple[Any, ...]:
         """Return the states entered so far (the last 1,000)."""
@@ -236,7 +238,8 @@ class RunDriver:
                 self._leave(states[index].state, error)
                 raise error
             try:
-                if self._now() >= self._slice_end:
+                self._steps += 1
+                if self._steps > STEPS or self._now() >= self._slice_end:
                     await _Turn()
                 if self._alarm is not None:
                     self._check_limits()

@@ -17,6 +17,9 @@ Timer = list[Any]
 # How long the engine works in one loop callback before others have their turn, in seconds (promised: about 10 ms).
 SLICE = 0.0015
 
+# A slice ends after so many starts or transitions, too: a clock may stand still, or run backwards.
+STEPS = 10_000
+
 
 def _nothing() -> None:
     """What timers call after nobody needs them any more."""

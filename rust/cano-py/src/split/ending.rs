@@ -172,6 +172,12 @@ impl SplitDriver {
                 let done = state.again.borrow_mut().remove(&index);
                 drop(done);
             }
+            if state.outbox.is_none() && !is_fatal(&payload) {
+                let noted = failures(py)?.getattr(intern!(py, "note_branch"))?.call1((&payload, index));
+                if let Err(raised) = noted {
+                    payload = raised.into_value(py).into_any().into_bound(py);
+                }
+            }
             // The branch's own, or its retry filter's.
             if is_fatal(&payload) {
                 // It has ended, whatever comes of it: noted before the others are cancelled.

@@ -10,7 +10,7 @@ use pyo3::types::{PyList, PyRange, PyTuple};
 
 use super::entered::Entered;
 use super::paused_collector::PausedCollector;
-use super::{DEPTH, SLICE, SplitDriver, State, is_final, tell};
+use super::{DEPTH, SLICE, STEPS, SplitDriver, State, is_final, tell};
 use crate::branch::Outcome;
 use crate::clock::Stopwatch;
 use crate::columns::Row;
@@ -83,6 +83,7 @@ impl SplitDriver {
         state.watch.set(Some(watch));
         let mut now = watch.started();
         let slice_end = now + SLICE;
+        let mut steps = 0;
         let mut collector = PausedCollector::default();
         let source = state.items_left.get(py);
         // The usual case has no bookkeeping of its own: no event, no timer, no retry, no task of asyncio's.
@@ -92,6 +93,7 @@ impl SplitDriver {
             && state.outbox.is_none()
             && spec.hedge_delay.is_none();
         loop {
+            steps += 1;
             match self.next_start(py, state, source.is_some())? {
                 Start::Blocked => return Ok(()),
                 Start::Again(index) => {
@@ -112,7 +114,7 @@ impl SplitDriver {
                     now = self.start_fresh(slf, state, entered, &watch, index, &item, now, simple)?;
                 }
             }
-            if now >= slice_end {
+            if now >= slice_end || steps >= STEPS {
                 return self.pause_pump(slf, state);
             }
         }

@@ -1,0 +1,44 @@
+"""Very much at once, and very often: every branch, run and timer is accounted for, memory stays what it is, and the loop
+has its turn.
+
+In the soak a million branches and timers, a hundred thousand runs at once, and a hundred thousand runs in one process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import pytest
+from tests.load import figures
+from tests.load.test_server import program
+
+SOAK = os.environ.get("CANO_SOAK") == "1"
+ALLOWED_MS = 30  # promised are about 10; the clock of slow machines is coarse
+# Check: how many, and how many times over; in the soak, and otherwise.
+SIZES = {
+    "branches": ((1_000_000, 4), (10_000, 3)),
+    "runs_at_once": ((100_000, 4), (1_000, 3)),
+    "timers": ((1_000_000, 4), (10_000, 3)),
+    "many_runs": ((10_000, 10), (1_000, 5)),
+}
+
+pytestmark = [pytest.mark.fault("F23", "load"), pytest.mark.timeout(3600 if SOAK else 60)]
+
+
+@pytest.mark.parametrize("check", SIZES)
+def test_scale(engine: str, check: str, request: Any, tried: Any) -> None:
+    count, rounds = SIZES[check][0 if SOAK else 1]
+    process = program("programs.py", check, engine, count, rounds)
+    told, complaint = process.communicate(timeout=3500 if SOAK else 55)
+    assert (process.returncode, complaint) == (0, "")
+    facts: dict[str, Any] = json.loads(told)
+    before, after = facts["memory_mb"]
+    assert after < before * 1.03 + (2 if SOAK else 8), facts  # after few rounds, pages are still being found
+    each = count if check == "many_runs" else 1
+    assert facts["block_growth"] < 1000 + each // 50, facts
+    assert facts["heap_growth"] < 100_000 + each, facts
+    assert facts["stall_ms"] < ALLOWED_MS, facts
+    figures.put(request.config, check, {engine: facts})
+    tried(**{"runs" if "runs" in check else check: count * rounds})
