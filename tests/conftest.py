@@ -31,8 +31,8 @@ def pytest_configure(config: pytest.Config) -> None:
     record.configure(config)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    record.mark(items)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    record.mark(config, items)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
