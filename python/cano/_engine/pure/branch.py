@@ -128,6 +128,7 @@ class Branch:
         """The callback on what the branch waits for; the loop has entered the branch's context already."""
         loop = self._loop
         split = self.split
+        assert split is not None
         previous = swap_current_task(loop, self)
         try:
             thrown: BaseException | None = None
@@ -140,8 +141,7 @@ class Branch:
             thrown = None
         finally:
             swap_current_task(loop, previous)
-            if split is not None:
-                split.end_turn()
+            split.end_turn()
 
     def _step(self, error: BaseException | None) -> None:
         if self._must_cancel:
