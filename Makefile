@@ -43,7 +43,7 @@ endif
 RUST_SOURCES := $(shell find rust .cargo -type f \( -name '*.rs' -o -name '*.toml' \)) Cargo.toml Cargo.lock
 PYTHON_SOURCES := $(wildcard python/cano tests examples benches tools)
 
-.PHONY: help demo test build lint format typecheck bench bench-peers bench-guard bench-rust docs wheels soak reliability clean
+.PHONY: help demo test build lint format typecheck bench bench-peers bench-guard bench-rust docs wheels soak coverage reliability clean
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F@ '{ printf "%-18s %s\n", $$1, $$2 }'
 
@@ -102,6 +102,11 @@ soak: build $(STAMPS)/test ## the whole suite in its long form, recorded for doc
 	CANO_SOAK=1 CANO_FUZZ_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest -o faulthandler_timeout=$$(( $(SOAK_SECONDS) + 3600 )) \
 		--record $(RECORD) $(ARGS); ended=$$?; $(MAKE) --no-print-directory reliability && exit $$ended
 
+coverage: build $(STAMPS)/test $(STAMPS)/coverage ## lines and branches of the pure engine's core that no test reaches (none)
+	$(BIN)/python -m coverage run -m pytest --quiet --engine python tests/contract tests/pure tests/properties $(ARGS)
+	$(BIN)/python tools/reliability/notes.py
+	$(BIN)/python -m coverage report
+
 reliability: $(STAMPS)/venv ## write docs/reliability.md from what was recorded
 	$(BIN)/python tools/reliability/page.py
 
@@ -120,7 +125,7 @@ $(STAMPS)/maturin: $(STAMPS)/venv pyproject.toml
 	$(PIP) install "maturin>=1.9.4,<2"
 	@touch $@
 
-$(STAMPS)/demo $(STAMPS)/test $(STAMPS)/lint $(STAMPS)/docs: $(STAMPS)/venv pyproject.toml tools/extra.py
+$(STAMPS)/demo $(STAMPS)/test $(STAMPS)/lint $(STAMPS)/docs $(STAMPS)/coverage: $(STAMPS)/venv pyproject.toml tools/extra.py
 	$(BIN)/python tools/extra.py $(@F) > $@.txt
 	$(PIP) install --requirement $@.txt
 	@touch $@
