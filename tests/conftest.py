@@ -18,7 +18,7 @@ __all__ = ["engine", "store", "tried"]
 
 # Here coroutines run in virtual time: the clock jumps to the next timer as soon as nothing else is left to do, so an
 # hour costs nothing and durations can be compared exactly. `@pytest.mark.real_time` opts out.
-VIRTUAL = ("contract", "properties")
+VIRTUAL = ("contract", "properties", "security")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
