@@ -29,6 +29,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "real_time: a coroutine test that runs on a loop with a real clock")
     record.configure(config)
+    if os.environ.get("CANO_CANARY") == "1":
+        from tests.security import through_all
+
+        through_all.plug_in(config)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
