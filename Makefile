@@ -43,7 +43,7 @@ endif
 RUST_SOURCES := $(shell find rust .cargo -type f \( -name '*.rs' -o -name '*.toml' \)) Cargo.toml Cargo.lock
 PYTHON_SOURCES := $(wildcard python/cano tests examples benches tools)
 
-.PHONY: help demo test build lint format typecheck bench bench-peers bench-guard bench-rust docs wheels soak coverage reliability clean
+.PHONY: help demo test build lint format typecheck bench bench-peers bench-guard bench-rust docs wheels soak coverage mutants-python reliability clean
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F@ '{ printf "%-18s %s\n", $$1, $$2 }'
 
@@ -106,6 +106,9 @@ coverage: build $(STAMPS)/test $(STAMPS)/coverage ## lines and branches of the p
 	$(BIN)/python -m coverage run -m pytest --quiet --engine python tests/contract tests/pure tests/properties $(ARGS)
 	$(BIN)/python tools/reliability/notes.py
 	$(BIN)/python -m coverage report
+
+mutants-python: build $(STAMPS)/test ## change the pure engine's machines in one place at a time: a test must fail (ten minutes)
+	$(BIN)/python tools/reliability/mutants.py $(ARGS)
 
 reliability: $(STAMPS)/venv ## write docs/reliability.md from what was recorded
 	$(BIN)/python tools/reliability/page.py

@@ -7,9 +7,10 @@ from collections.abc import Callable
 import pytest
 
 from cano._engine.pure import join as j
+from cano._engine.pure import machine as m
 from cano._engine.pure import split as s
 from cano._engine.pure.error import MachineError
-from cano._engine.pure.policy import EXPONENTIAL, RetryPolicy
+from cano._engine.pure.policy import EXPONENTIAL, NO_RETRY, RetryPolicy
 
 pytestmark = pytest.mark.fault("mutation")
 
@@ -150,3 +151,47 @@ def test_learning_the_length_is_no_reason_to_begin_the_next_of_a_hedged_split() 
     assert machine.next_start() == -1
     machine.hedge_due()
     assert [machine.next_start(), machine.next_start()] == [1, -1]
+
+
+def test_what_a_run_is_before_it_begins() -> None:
+    run = m.RunMachine(m.Plan([m.StatePlan(m.KIND_EXIT)]))
+    facts = run.phase, run.state, run.next_state, run.attempt, run.delay, run.failure, run.transitions, list(run.path)
+    assert facts == (m.NEW, -1, -1, 0, 0.0, 0, 0, [])
+
+
+def test_what_a_state_is_that_says_nothing() -> None:
+    state = m.StatePlan(m.KIND_TASK)
+    assert (state.next, state.join_state, state.retry) == (None, -1, NO_RETRY)
+    assert m.Plan([state]).max_transitions is None
+
+
+def test_a_hedged_split_never_begins_more_branches_than_there_are() -> None:
+    machine = opened(j.JoinRule(j.ANY), 2, hedged=True)
+    assert machine.next_start() == 0
+    for _ in range(3):
+        machine.hedge_due()
+    assert [machine.next_start(), machine.next_start()] == [1, -1]
+    machine.hedge_due()
+    assert not machine.may_start()
+    assert machine.next_start() == -1
+    assert machine.drawn == 2
+
+
+def test_after_the_decision_no_retry_is_due() -> None:
+    machine = opened(total=2)
+    assert machine.next_start() == 0
+    machine.backing_off(0)
+    machine.retry_due(0)
+    assert machine.has_retries_due()
+    machine.stop()
+    assert not machine.has_retries_due()
+    assert machine.retrying == 0
+
+
+def test_while_the_function_is_asked_nothing_starts_and_afterwards_all_may() -> None:
+    machine = opened(j.JoinRule(j.CUSTOM), 4)
+    assert machine.next_start() == 0
+    assert machine.succeeded(0) == j.ASK
+    assert (machine.may_start(), machine.next_start(), machine.next_again()) == (False, -1, -1)
+    assert machine.answer(j.WAIT) == j.WAIT
+    assert [machine.next_start() for _ in range(4)] == [1, 2, 3, -1]
