@@ -25,8 +25,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-sys.path[:0] = [str(Path(__file__).parents[2])]
-from tools.reliability import notes
+import notes
 
 ROOT = Path(__file__).parents[2]
 PURE = ROOT / "python/cano/_engine/pure"
@@ -34,19 +33,20 @@ FILES = ("join", "split", "machine", "policy")
 # The machines' own tests first; what they let through meets the contract.
 TESTS = (
     ["tests/pure/test_machines.py", "tests/pure/test_machines_closely.py", "tests/pure/test_guards.py"],
-    [f"tests/contract/test_{name}.py" for name in ("strategies", "split_join", "hedging", "bulkhead", "retries", "transitions")],
+    [
+        f"tests/contract/test_{name}.py"
+        for name in ("strategies", "split_join", "hedging", "bulkhead", "retries", "transitions")
+    ],
 )
 PLUGINS = ("pytest_asyncio.plugin", "pytest_timeout")  # loaded once; looking for others takes longer than the tests
 LIMIT = 60.0  # seconds for a mutant's tests; who takes longer hangs, and is killed by that
 AT_LEAST = 0.95
 
-_SWAPS: dict[type[ast.AST], type[ast.AST]] = {}
-for _pair in (
+_PAIRS: list[tuple[type[Any], type[Any]]] = [
     (ast.Lt, ast.LtE), (ast.Gt, ast.GtE), (ast.Eq, ast.NotEq), (ast.Is, ast.IsNot), (ast.In, ast.NotIn),
     (ast.Add, ast.Sub), (ast.Mult, ast.Div), (ast.And, ast.Or),
-):  # fmt: skip
-    _SWAPS |= {_pair[0]: _pair[1], _pair[1]: _pair[0]}
-_SWAPS[ast.Pow] = ast.Mult
+]  # fmt: skip
+_SWAPS: dict[type[Any], type[Any]] = {**dict(_PAIRS), **{two: one for one, two in _PAIRS}, ast.Pow: ast.Mult}
 
 
 class Mutant(NamedTuple):
@@ -83,6 +83,8 @@ def changes(node: ast.AST) -> Iterator[Callable[[Any], ast.AST]]:
             yield lambda n: _with(n, func=ast.Name("max" if n.func.id == "min" else "min", ast.Load()))
         case ast.Call(func=ast.Name(id="ceil")):
             yield lambda n: _with(n, func=ast.Name("int", ast.Load()))
+        case _:
+            pass
     match node:
         case ast.Assign() | ast.AugAssign() | ast.Raise():
             yield lambda n: ast.Pass()
@@ -90,6 +92,8 @@ def changes(node: ast.AST) -> Iterator[Callable[[Any], ast.AST]]:
             yield lambda n: ast.Pass()
         case ast.Return(value=ast.expr() as value) if not isinstance(value, ast.Constant):
             yield lambda n: ast.Return(ast.Constant(None))
+        case _:
+            pass
 
 
 def _with(node: Any, **fields: Any) -> Any:
@@ -178,6 +182,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("only", nargs="*", help="modules, or parts of mutants' names")
     only = parser.parse_args().only
+    os.chdir(ROOT)
     reasons = tomllib.loads((Path(__file__).with_name("mutants.toml")).read_text(encoding="utf-8"))["equal"]
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     for module in ("pytest", "asyncio", "unittest.mock", *PLUGINS):  # once, before any fork
