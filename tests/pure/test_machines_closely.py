@@ -195,3 +195,19 @@ def test_while_the_function_is_asked_nothing_starts_and_afterwards_all_may() -> 
     assert (machine.may_start(), machine.next_start(), machine.next_again()) == (False, -1, -1)
     assert machine.answer(j.WAIT) == j.WAIT
     assert [machine.next_start() for _ in range(4)] == [1, 2, 3, -1]
+
+
+def test_only_a_task_has_attempts() -> None:
+    states = [m.StatePlan(m.KIND_TASK), m.StatePlan(m.KIND_SPLIT, join_state=2), m.StatePlan(m.KIND_EXIT)]
+    run = m.RunMachine(m.Plan(states))
+    assert (run.begin(0), run.attempt) == (m.TASK, 1)
+    assert (run.finished(1), run.attempt) == (m.SPLIT, 0)
+    assert (run.joined(), run.attempt) == (m.EXIT, 0)
+
+
+def test_a_state_of_no_plan_is_told_which_there_are() -> None:
+    run = m.RunMachine(m.Plan([m.StatePlan(m.KIND_TASK), m.StatePlan(m.KIND_EXIT)]))
+    for state in (-1, 2):
+        with pytest.raises(MachineError, match=f"0 to 1, got {state}"):
+            run.begin(state)
+    assert run.phase == m.NEW
