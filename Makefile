@@ -22,6 +22,8 @@ PYTHONS ?=
 WHEEL_TESTS ?= tests/contract
 # How long each random test of `make soak` goes on, in seconds.
 SOAK_SECONDS ?= 600
+# Where `make soak` writes what it tried; docs/reliability.md is made of it.
+RECORD ?= tools/reliability/recorded/tests.json
 # What `make bench` measures on: `make bench BENCH_PYTHON=python3.14`.
 BENCH_PYTHON ?= $(BIN)/python
 
@@ -41,7 +43,7 @@ endif
 RUST_SOURCES := $(shell find rust .cargo -type f \( -name '*.rs' -o -name '*.toml' \)) Cargo.toml Cargo.lock
 PYTHON_SOURCES := $(wildcard python/cano tests examples benches tools)
 
-.PHONY: help demo test build lint format typecheck bench bench-peers bench-guard bench-rust docs wheels soak clean
+.PHONY: help demo test build lint format typecheck bench bench-peers bench-guard bench-rust docs wheels soak coverage mutants-python reliability clean
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F@ '{ printf "%-18s %s\n", $$1, $$2 }'
 
@@ -96,9 +98,20 @@ wheels: $(STAMPS)/maturin ## build a wheel per interpreter of PYTHONS= into dist
 	$(BIN)/maturin sdist --quiet --out dist
 	$(BIN)/python tools/build_wheels.py --out dist --test "$(WHEEL_TESTS)" $(PYTHONS)
 
-soak: build $(STAMPS)/test ## the long form of the random tests, endings, faults, load and leak hunts (SOAK_SECONDS= for each random test)
+soak: build $(STAMPS)/test ## the whole suite in its long form, recorded for docs/reliability.md (SOAK_SECONDS= for each random test)
 	CANO_SOAK=1 CANO_FUZZ_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest -o faulthandler_timeout=$$(( $(SOAK_SECONDS) + 3600 )) \
-		tests/properties tests/endings tests/leaks tests/native tests/faults tests/load tests/compat/test_many_loops.py $(ARGS)
+		--record $(RECORD) $(ARGS); ended=$$?; $(MAKE) --no-print-directory reliability && exit $$ended
+
+coverage: build $(STAMPS)/test $(STAMPS)/coverage ## lines and branches of the pure engine's core that no test reaches (none)
+	$(BIN)/python -m coverage run -m pytest --quiet --engine python tests/contract tests/pure tests/properties $(ARGS)
+	$(BIN)/python tools/reliability/notes.py
+	$(BIN)/python -m coverage report
+
+mutants-python: build $(STAMPS)/test ## change the pure engine's machines in one place at a time: a test must fail (ten minutes)
+	$(BIN)/python tools/reliability/mutants.py $(ARGS)
+
+reliability: $(STAMPS)/venv ## write docs/reliability.md from what was recorded
+	$(BIN)/python tools/reliability/page.py
 
 clean: ## remove everything that these targets made
 	rm -rf $(VENV) target benches/rust/target dist site survey-report .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks
@@ -115,7 +128,7 @@ $(STAMPS)/maturin: $(STAMPS)/venv pyproject.toml
 	$(PIP) install "maturin>=1.9.4,<2"
 	@touch $@
 
-$(STAMPS)/demo $(STAMPS)/test $(STAMPS)/lint $(STAMPS)/docs: $(STAMPS)/venv pyproject.toml tools/extra.py
+$(STAMPS)/demo $(STAMPS)/test $(STAMPS)/lint $(STAMPS)/docs $(STAMPS)/coverage: $(STAMPS)/venv pyproject.toml tools/extra.py
 	$(BIN)/python tools/extra.py $(@F) > $@.txt
 	$(PIP) install --requirement $@.txt
 	@touch $@

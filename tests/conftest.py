@@ -18,7 +18,7 @@ __all__ = ["engine", "store", "tried"]
 
 # Here coroutines run in virtual time: the clock jumps to the next timer as soon as nothing else is left to do, so an
 # hour costs nothing and durations can be compared exactly. `@pytest.mark.real_time` opts out.
-VIRTUAL = ("contract", "properties")
+VIRTUAL = ("contract", "properties", "security")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -29,10 +29,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "real_time: a coroutine test that runs on a loop with a real clock")
     record.configure(config)
+    if os.environ.get("CANO_CANARY") == "1":
+        from tests.security import through_all
+
+        through_all.plug_in(config)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    record.mark(items)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    record.mark(config, items)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

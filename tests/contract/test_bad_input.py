@@ -41,6 +41,8 @@ from cano import (
     fan_out,
 )
 
+pytestmark = pytest.mark.fault("F2")
+
 ok = to(S.DONE)
 
 

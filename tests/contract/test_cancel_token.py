@@ -15,6 +15,8 @@ from tests.contract.given import Observer, S, join, never, sleeper, to
 
 from cano import CancelToken, CanoError, ConfigurationError, RunCancelledError, TaskError, Workflow
 
+pytestmark = pytest.mark.fault("F1")
+
 
 def waiting(engine: str) -> Workflow[Any]:
     return Workflow(engine=engine).register(S.START, never).add_exit_state(S.DONE)

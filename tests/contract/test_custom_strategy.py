@@ -22,6 +22,8 @@ from cano import (
     fan_out,
 )
 
+pytestmark = pytest.mark.fault("F2")
+
 
 async def play(outcome: float) -> float:
     """Positive: succeed after so many seconds; negative: fail."""

@@ -13,6 +13,8 @@ from cano import ConfigurationError, RunEvent
 from cano.observe import KINDS, Dispatcher, check_observer
 from cano.testing import RecordingObserver
 
+pytestmark = pytest.mark.fault("F3")
+
 CANARY = "canary-55d0"
 
 

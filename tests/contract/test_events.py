@@ -380,6 +380,7 @@ class Hostile(Observer):
 ERRORS = [Boom("a secret"), StopIteration(1), asyncio.CancelledError("x"), GeneratorExit(), BaseException("base")]
 
 
+@pytest.mark.fault("F3")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 async def test_an_observer_that_raises_is_logged_and_never_changes_the_run_at_every_site(
@@ -406,6 +407,7 @@ async def test_an_observer_that_raises_is_logged_and_never_changes_the_run_at_ev
         assert reached
 
 
+@pytest.mark.fault("F3")
 @pytest.mark.parametrize("kind", ["task_failure", "branch_failure", "cancelled", "workflow_end", "state_exit", "join"])
 async def test_nor_a_run_that_fails(engine: str, kind: str) -> None:
     async def bad() -> Any:
@@ -425,6 +427,7 @@ async def test_nor_a_run_that_fails(engine: str, kind: str) -> None:
             await workflow.orchestrate(S.START, cancel=token)
 
 
+@pytest.mark.fault("F3")
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)], ids=["KeyboardInterrupt", "SystemExit"])
 def test_keyboard_interrupt_and_system_exit_of_an_observer_go_through(engine: str, error: BaseException) -> None:
     workflow = Workflow(engine=engine).register(S.START, to(S.DONE)).add_exit_state(S.DONE)
@@ -433,6 +436,7 @@ def test_keyboard_interrupt_and_system_exit_of_an_observer_go_through(engine: st
         workflow.run(S.START)
 
 
+@pytest.mark.fault("F3")
 async def test_an_observer_that_answers_with_an_awaitable_is_logged(
     engine: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -445,6 +449,7 @@ async def test_an_observer_that_answers_with_an_awaitable_is_logged(
     assert "returned an awaitable, which is not awaited" in caplog.text
 
 
+@pytest.mark.fault("F3")
 async def test_an_observer_added_during_a_run_sees_the_next_one(engine: str) -> None:
     late = Observer()
 
@@ -459,6 +464,7 @@ async def test_an_observer_added_during_a_run_sees_the_next_one(engine: str) -> 
     assert late.kinds[0] == "workflow_start"
 
 
+@pytest.mark.fault("F3")
 async def test_an_observer_may_cancel_the_run(engine: str) -> None:
     token = CancelToken()
 

@@ -25,6 +25,8 @@ from cano import (
 from cano._engine import failures
 from cano.results import ListColumns
 
+pytestmark = pytest.mark.fault("F2")
+
 CANARY = "canary-a90c"
 
 

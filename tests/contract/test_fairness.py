@@ -13,7 +13,11 @@ from cano import JoinError, JoinStrategy, Retry, as_completed, fan_out, sleep
 
 # What is measured is how long the loop was kept from other work: seconds of this thread's own processor time, so that
 # whatever else the machine does is left out. So is Python's collector, which stops everybody for as long as it takes.
-pytestmark = [pytest.mark.real_time, pytest.mark.usefixtures("warm", "no_collector")]
+pytestmark = [
+    pytest.mark.fault("F14"),
+    pytest.mark.real_time,
+    pytest.mark.usefixtures("warm", "no_collector"),
+]
 
 # Promised are about 10 ms; the clock of slow machines is coarse.
 ALLOWED = 0.03

@@ -14,6 +14,8 @@ import pytest
 
 from cano import JoinError, JoinStrategy, as_completed, fan_out, sleep
 
+pytestmark = pytest.mark.fault("libraries")
+
 Scenario = Any
 
 

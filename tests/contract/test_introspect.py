@@ -20,6 +20,8 @@ from cano import (
     fan_out,
 )
 
+pytestmark = pytest.mark.fault("libraries")
+
 
 def split(engine: str, fn: Any, items: Any, *, introspect: bool = True, **options: Any) -> Workflow[str]:
     strategy = options.pop("strategy", JoinStrategy.All)

@@ -23,6 +23,8 @@ from cano import (
     fan_out,
 )
 
+pytestmark = pytest.mark.fault("F1", "F14")
+
 Any_ = JoinStrategy.Any
 
 

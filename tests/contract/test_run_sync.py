@@ -21,6 +21,8 @@ from cano import (
     WorkflowTimeoutError,
 )
 
+pytestmark = pytest.mark.fault("F4")
+
 
 def simple(engine: str) -> Workflow[Any]:
     return Workflow(engine=engine).register(S.START, to(S.DONE)).add_exit_state(S.DONE)

@@ -412,6 +412,7 @@ def at_once(workers: int, work: Callable[[int], object]) -> None:
             done.result(30)
 
 
+@pytest.mark.fault("F10")
 def test_updates_are_atomic(store: MemoryStore) -> None:
     store.put("count", 0)
 
@@ -423,6 +424,7 @@ def test_updates_are_atomic(store: MemoryStore) -> None:
     assert store.get("count") == 4000
 
 
+@pytest.mark.fault("F10")
 def test_appends_are_atomic_also_the_first(store: MemoryStore) -> None:
     def add(number: int) -> None:
         for turn in range(200):
@@ -432,6 +434,7 @@ def test_appends_are_atomic_also_the_first(store: MemoryStore) -> None:
     assert all(sorted(store.get(f"list {turn}")) == list(range(8)) for turn in range(200))
 
 
+@pytest.mark.fault("F10")
 def test_setdefault_has_one_winner(store: MemoryStore) -> None:
     seen: list[object] = []
 
@@ -442,6 +445,7 @@ def test_setdefault_has_one_winner(store: MemoryStore) -> None:
     assert len(set(seen)) == 200
 
 
+@pytest.mark.fault("F10")
 def test_pop_has_one_winner(store: MemoryStore) -> None:
     for turn in range(400):
         store.put(f"slot {turn}", turn)
@@ -455,6 +459,7 @@ def test_pop_has_one_winner(store: MemoryStore) -> None:
     assert store.is_empty()
 
 
+@pytest.mark.fault("F10")
 def test_readers_do_not_wait_for_an_update(store: MemoryStore) -> None:
     store.put("k", "old")
     inside, go_on = threading.Event(), threading.Event()
@@ -474,6 +479,7 @@ def test_readers_do_not_wait_for_an_update(store: MemoryStore) -> None:
     assert store.get("k") == "new"
 
 
+@pytest.mark.fault("F10")
 def test_writers_wait_for_an_update(store: MemoryStore) -> None:
     store.put("k", 1)
     inside, go_on = threading.Event(), threading.Event()

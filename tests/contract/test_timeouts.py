@@ -24,6 +24,8 @@ from cano import (
     WorkflowTimeoutError,
 )
 
+pytestmark = pytest.mark.fault("F1")
+
 
 def simple(engine: str, task: Any, **options: Any) -> Workflow[Any]:
     return Workflow(engine=engine).register(S.START, task, **options).add_exit_state(S.DONE)

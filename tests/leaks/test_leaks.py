@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -39,12 +40,14 @@ def run(*arguments: object, limit: float = 50) -> None:
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
 
 
-pytestmark = pytest.mark.timeout(660 if SOAK else 60)
+pytestmark = [pytest.mark.timeout(660 if SOAK else 60), pytest.mark.fault("F7")]
 
 
 @pytest.mark.parametrize("scenario", scenario_names())
-def test_nothing_is_left_of_a_run(engine: str, scenario: str) -> None:
-    run("nothing_is_left", engine, scenario, MANY_RUNS if scenario in COMMON else RUNS)
+def test_nothing_is_left_of_a_run(engine: str, scenario: str, tried: Callable[..., None]) -> None:
+    runs = MANY_RUNS if scenario in COMMON else RUNS
+    run("nothing_is_left", engine, scenario, runs)
+    tried(runs=runs)
 
 
 COUNTS = [10, 1_000, pytest.param(100_000, marks=pytest.mark.skipif(not SOAK, reason="takes long: CANO_SOAK=1"))]
@@ -52,8 +55,9 @@ COUNTS = [10, 1_000, pytest.param(100_000, marks=pytest.mark.skipif(not SOAK, re
 
 @pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("way", ["async", "inline", "threads"])
-def test_an_error_keeps_no_other_branch_alive(engine: str, way: str, count: int) -> None:
+def test_an_error_keeps_no_other_branch_alive(engine: str, way: str, count: int, tried: Callable[..., None]) -> None:
     run("an_error_keeps_no_other_branch", engine, way, count)
+    tried(branches_of_a_failed_split=count)
 
 
 @pytest.mark.parametrize("count", COUNTS)

@@ -10,6 +10,8 @@ import pytest
 
 from cano import JoinConfig, JoinStrategy, Workflow, fan_out
 
+pytestmark = pytest.mark.fault("F4")
+
 
 async def slow(item: int) -> int:
     await asyncio.sleep(0.001)

@@ -19,6 +19,7 @@ ROOT = Path(__file__).parent.parent.parent
 WANTED = "1" in (os.environ.get("CANO_FAIL_POINTS"), os.environ.get("CANO_SOAK"))
 
 pytestmark = [
+    pytest.mark.fault("F13"),
     pytest.mark.slow,
     pytest.mark.timeout(900),
     pytest.mark.skipif(not WANTED, reason="compiles another native module: CANO_FAIL_POINTS=1"),

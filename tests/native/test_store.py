@@ -57,6 +57,7 @@ def test_a_signal_interrupts_the_waiting_for_an_update() -> None:
     assert store["k"] == 2
 
 
+@pytest.mark.fault("F5")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_child_does_not_wait_for_a_thread_of_its_parent() -> None:

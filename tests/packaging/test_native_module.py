@@ -14,6 +14,8 @@ from tests.packaging.building import ROOT, run
 import cano
 from cano import _core
 
+pytestmark = pytest.mark.fault("platforms")
+
 
 def test_the_stub_agrees_with_the_module(tmp_path: pathlib.Path) -> None:
     done = subprocess.run(

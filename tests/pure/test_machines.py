@@ -13,6 +13,8 @@ from cano._engine.pure import split as s
 from cano._engine.pure.error import MachineError
 from cano._engine.pure.policy import NO_RETRY, RetryPolicy
 
+pytestmark = pytest.mark.fault("coverage")
+
 WORDS = {j.WAIT: "wait", j.PROCEED: "proceed", j.FAIL: "fail", j.ASK: "ask"}
 
 RULES = {

@@ -61,8 +61,11 @@ class Alarm:
         return bool(self._task.uncancel() <= self._before)
 
     def undelivered(self) -> bool:
-        """Whether the cancellation has not arrived yet: it would hit whatever the task awaits next."""
-        return bool(getattr(self._task, "_must_cancel", False))
+        """Whether the cancellation has not arrived yet: it would hit whatever the task awaits next.
+
+        So it is where a loop was run inside the loop. If others have asked for one besides, it is theirs, and not to be lost.
+        """
+        return bool(getattr(self._task, "_must_cancel", False)) and self._task.cancelling() == self._before + 1
 
     def close(self) -> None:
         """Forget the timer and the token."""

@@ -54,6 +54,20 @@ def is_coroutine_function(target: Any) -> bool:
     return isinstance(call, FunctionType) and is_coroutine_function(call)
 
 
+def _awaited(target: Any, form: Callable[..., Any]) -> Callable[..., Any]:
+    """Have the generators of a `types.coroutine` awaited: they can be, though they have no `__await__`."""
+    while isinstance(target, functools.partial):
+        target = target.func
+    code = getattr(target, "__code__", None)
+    if not isinstance(code, CodeType) or not code.co_flags & _CO_ITERABLE_COROUTINE:
+        return form
+
+    async def call(*arguments: Any) -> Any:
+        return await form(*arguments)
+
+    return call
+
+
 def _marked(target: Any) -> bool:
     # inspect.markcoroutinefunction (3.12+), and mocks, say so in ways only `inspect` knows.
     import inspect
@@ -202,7 +216,7 @@ def examine_task(task: Any, *, inline: bool, name: str | None = None, what: str 
     """Examine a state's or branch's task."""
     target, found_name = callable_of(task, what, inline=inline)
     function, arity = _task_form(target, found_name)
-    return Call(function, _kind(target, inline), arity, name or found_name)
+    return Call(_awaited(target, function), _kind(target, inline), arity, name or found_name)
 
 
 def examine_map(function: Any, *, inline: bool, name: str | None = None, with_store: bool = True) -> Call:
@@ -215,6 +229,7 @@ def examine_map(function: Any, *, inline: bool, name: str | None = None, with_st
             return Call(function, shape[0], shape[1], name or describe(function))
     target, found_name = callable_of(function, "the function of a split over data")
     form, arity = _map_form(target, found_name, with_store)
+    form = _awaited(target, form)
     kind = _kind(target, inline)
     if key is not None and form is function:
         if len(_MAP_SHAPES) >= _SHAPES_LIMIT:

@@ -102,8 +102,12 @@ impl Columns {
     /// The successes' values in index order.
     fn values_in_order<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         // Of a success the value is set, of all others it is not.
-        let values: Vec<Py<PyAny>> =
-            self.read(|table| table.rows.iter().flat_map(|row| &row.value).map(|value| value.clone_ref(py)).collect());
+        let mut values: Vec<Option<Py<PyAny>>> = self.read(|table| {
+            table.rows.iter().flat_map(|row| &row.value).map(|value| Some(value.clone_ref(py))).collect()
+        });
+        if values.is_empty() {
+            values.resize_with(self.ok_order.len(), || None); // they were handed over one by one
+        }
         PyList::new(py, values)
     }
 

@@ -130,6 +130,7 @@ class Branch:
             return
         loop = self._loop
         split = self.split
+        assert split is not None
         previous = swap_current_task(loop, self)
         try:
             thrown: BaseException | None = None
@@ -142,8 +143,7 @@ class Branch:
             thrown = None
         finally:
             swap_current_task(loop, previous)
-            if split is not None:
-                split.end_turn()
+            split.end_turn()
 
     def _step(self, error: BaseException | None) -> None:
         if self._must_cancel:

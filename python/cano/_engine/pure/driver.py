@@ -218,8 +218,6 @@ class SplitDriver:
             self._values, self._errors = [], {}
 
     def _close(self) -> None:
-        if self._closed:
-            return
         self._closed = True
         self.timers.close()
         if not self._live:
@@ -281,9 +279,9 @@ class SplitDriver:
             self.loop.call_soon(self._run_batch, batch)
 
     def _schedule_pump(self) -> None:
-        if not self._pump_scheduled:
-            self._pump_scheduled = True
-            self.loop.call_soon(self._pump_later)
+        assert not self._pump_scheduled  # the start loop waits for the one there is
+        self._pump_scheduled = True
+        self.loop.call_soon(self._pump_later)
 
     def _pump_later(self) -> None:
         self._pump_scheduled = False
@@ -355,8 +353,7 @@ class SplitDriver:
             self._values.append(None)
             self._durations.append(0.0)
         if self._join.hedge_delay is not None:
-            if self._hedge is not None:
-                self.timers.cancel(self._hedge)
+            assert self._hedge is None  # it has fired, or the failure of the branch before has taken it away
             self._hedge = self.timers.add(self.now() + self._join.hedge_delay, self._hedge_due, None)
 
     def _launch(self, index: int, call: Call, item: Any) -> None:
@@ -723,9 +720,7 @@ class SplitDriver:
         """Cancel everything that still runs, each once, in index order of its start."""
         self._items.clear()
         if self._feeder is not None and not self._feeder.done():
-            self._feeder.cancel()
-        if self._room is not None and not self._room.done():
-            self._room.set_result(False)
+            self._feeder.cancel()  # and with it the room that it waits for
         if self._live:
             for attempt in list(self._live.values()):
                 attempt.release()

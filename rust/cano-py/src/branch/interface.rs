@@ -251,6 +251,12 @@ impl Branch {
     }
 
     #[getter]
+    fn _exception<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let state = self.state()?;
+        Ok(if state.outcome.get() == Some(Outcome::Error) { state.payload.get(py) } else { None })
+    }
+
+    #[getter]
     fn _coro<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         Ok(self.state()?.coro.hand_out(py))
     }
