@@ -208,7 +208,7 @@ def test_only_the_young_are_collected_at_every_phase(engine: str, tried: Any) ->
 def look_at_everything(_: str) -> None:
     """What a debugger or a leak hunter does."""
     for thing in gc.get_objects():
-        if type(thing).__module__.startswith("cano") or type(thing).__name__ == "coroutine":
+        if str(type(thing).__module__).startswith("cano") or type(thing).__name__ == "coroutine":
             for other in gc.get_referents(thing):
                 repr(type(other))
             if not isinstance(thing, type):

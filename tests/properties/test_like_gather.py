@@ -1,5 +1,6 @@
 """Random programs of awaits do in branches what they do in the tasks of `asyncio.gather`: the same steps at the same
-times, the same outcomes; and nothing stays alive. Replay a seed with `CANO_FUZZ_SEED`; go on for a while with `CANO_FUZZ_SECONDS`.
+times, the same outcomes; and nothing stays alive. Replay a seed with
+`CANO_FUZZ_SEED`; go on for a while with `CANO_FUZZ_SECONDS`.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ KINDS = {"coroutine", "async_generator", "Task", "Future", "TimerHandle", "Handl
 def alive() -> Counter[str]:
     """How many there are of the objects that runs are made of."""
     gc.collect()
-    names = Counter(type(thing).__name__ for thing in gc.get_objects() if type(thing).__module__.startswith("cano"))
-    names.update(type(thing).__name__ for thing in gc.get_objects() if type(thing).__name__ in KINDS)
-    return names
+    kinds = [type(thing) for thing in gc.get_objects()]
+    return Counter(
+        kind.__name__ for kind in kinds if kind.__name__ in KINDS or str(kind.__module__).startswith("cano")
+    )
 
 
 def check(seed: int, engine: str) -> None:
