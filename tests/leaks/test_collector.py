@@ -179,7 +179,7 @@ def run_looking(engine: str, look: Look) -> Counter[str]:
         store = MemoryStore()
         store.put("count", 0)
         reached = await looking_flow(engine, guarded).orchestrate("start", store=store)
-        assert store["count"] == 12 + 3
+        assert 9 <= store["count"] <= 12 + 3  # some may not have begun, or not again, when it is decided
         assert [row.result for row in store["split_results"].successes] != []
         return reached
 
