@@ -1,4 +1,4 @@
-"""anyio's own tests for its asyncio backend, each run inside a branch, between two neighbours.
+"""anyio's own tests for its asyncio backend, each run inside a branch, beside two others.
 
 They do not come with the installed package: `CANO_ANYIO_TESTS` names an unpacked source distribution of the version that
 is installed. They run in a process of their own, under the plugin in anyio_plugin.py, on every loop that they know: in

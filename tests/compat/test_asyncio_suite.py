@@ -1,4 +1,4 @@
-"""CPython's own asyncio tests, each run inside a branch, between two neighbours, on a loop in debug mode.
+"""CPython's own asyncio tests, each run inside a branch, beside two others, on a loop in debug mode.
 
 They are those of the running interpreter (`test.test_asyncio`), as far as they are written on
 `IsolatedAsyncioTestCase`. An interpreter that ships without its tests takes them from the folder that the environment
