@@ -41,7 +41,7 @@ FOREVER = 3600.0
 
 
 @pytest.fixture(params=["asyncio", "asyncio-debug", "uvloop", "uvloop-debug", "eager"])
-def make_loop(request: pytest.FixtureRequest) -> Iterator[Callable[[], Loop]]:
+def make_loop(request: pytest.FixtureRequest, tried: Any) -> Iterator[Callable[[], Loop]]:
     """Makes loops of one kind, and closes them."""
     kind, _, debug = request.param.partition("-")
     if kind == "eager" and sys.version_info < (3, 12):
@@ -61,6 +61,7 @@ def make_loop(request: pytest.FixtureRequest) -> Iterator[Callable[[], Loop]]:
         return loop
 
     unhandled: list[dict[str, Any]] = []
+    tried(loops=1)
     yield make
     for loop in made:
         if not loop.is_closed():

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,12 +40,14 @@ def run(*arguments: object, limit: float = 50) -> None:
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
 
 
-pytestmark = pytest.mark.timeout(660 if SOAK else 60)
+pytestmark = [pytest.mark.fault("F7"), pytest.mark.timeout(660 if SOAK else 60)]
 
 
 @pytest.mark.parametrize("scenario", scenario_names())
-def test_nothing_is_left_of_a_run(engine: str, scenario: str) -> None:
-    run("nothing_is_left", engine, scenario, MANY_RUNS if scenario in COMMON else RUNS)
+def test_nothing_is_left_of_a_run(engine: str, scenario: str, tried: Any) -> None:
+    runs = MANY_RUNS if scenario in COMMON else RUNS
+    run("nothing_is_left", engine, scenario, runs)
+    tried(runs=runs)
 
 
 COUNTS = [10, 1_000, pytest.param(100_000, marks=pytest.mark.skipif(not SOAK, reason="takes long: CANO_SOAK=1"))]

@@ -11,6 +11,8 @@ import pytest
 
 from cano import JoinConfig, JoinError, JoinStrategy, Workflow, as_completed, fan_out
 
+pytestmark = pytest.mark.fault("F4", "F11")
+
 LOOPS = 8
 RUNS = 10
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 # They compile the native module, the first time from nothing.
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.fault("platforms"), pytest.mark.slow, pytest.mark.timeout(600)]
 
 PROGRAM = """
 import asyncio, enum, json, sys

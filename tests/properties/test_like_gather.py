@@ -25,9 +25,7 @@ def alive() -> Counter[str]:
     """How many there are of the objects that runs are made of."""
     gc.collect()
     kinds = [type(thing) for thing in gc.get_objects()]
-    return Counter(
-        kind.__name__ for kind in kinds if kind.__name__ in KINDS or str(kind.__module__).startswith("cano")
-    )
+    return Counter(kind.__name__ for kind in kinds if kind.__name__ in KINDS or str(kind.__module__).startswith("cano"))
 
 
 def check(seed: int, engine: str) -> None:
