@@ -28,6 +28,7 @@ def _endings() -> dict[str, Any]:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     endings: dict[str, Any] = module.ENDINGS
     return endings
