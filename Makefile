@@ -19,7 +19,7 @@ ARGS ?=
 # The interpreters that `make wheels` builds for; empty: every supported one that is found.
 PYTHONS ?=
 # What `make wheels` runs from each installed wheel; empty: nothing.
-WHEEL_TESTS ?= tests/contract
+WHEEL_TESTS ?= tests/contract tests/properties tests/compat
 # How long each random test of `make soak` goes on, in seconds.
 SOAK_SECONDS ?= 600
 # Where `make soak` writes what it tried; docs/reliability.md is made of it.
@@ -95,7 +95,7 @@ docs: $(STAMPS)/docs ## build the documentation into site/, warnings as errors
 	$(BIN)/python tools/build_docs.py
 
 wheels: $(STAMPS)/maturin ## build a wheel per interpreter of PYTHONS= into dist/, test each installed, and the source distribution
-	$(BIN)/maturin sdist --quiet --out dist
+	$(BIN)/maturin sdist --out dist
 	$(BIN)/python tools/build_wheels.py --out dist --test "$(WHEEL_TESTS)" $(PYTHONS)
 
 soak: build $(STAMPS)/test ## the whole suite in its long form, recorded for docs/reliability.md (SOAK_SECONDS= for each random test)

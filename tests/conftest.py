@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -33,6 +35,11 @@ def pytest_configure(config: pytest.Config) -> None:
         from tests.security import through_all
 
         through_all.plug_in(config)
+    # A shell has its jobs in the background ignore Ctrl-C, and their children too: tests that press it need the default.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if threshold := os.environ.get("CANO_GC_THRESHOLD"):
+        gc.set_threshold(int(threshold))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

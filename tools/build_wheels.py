@@ -95,6 +95,12 @@ def test(python: str, wheel: pathlib.Path, paths: list[str]) -> None:
                 )
         shutil.copytree(ROOT / "tests", folder / "suite" / "tests", ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "pyproject.toml", folder / "suite")
+        where = "import cano, cano._core as core; print(cano.__file__, core.__file__, sep='\\n')"
+        places = subprocess.run(
+            [python, "-c", where], cwd=folder / "suite", capture_output=True, text=True, check=True
+        ).stdout.splitlines()
+        if not all(pathlib.Path(place).is_relative_to(folder / "environment") for place in places):
+            sys.exit(f"cano: the tests would not run on the installed wheel, but on {', '.join(places)}")
         run(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *paths, cwd=folder / "suite")
 
 
@@ -106,11 +112,17 @@ def main() -> None:
     parser.add_argument("--test", default="", metavar="PATHS", help="what to run from each installed wheel")
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
+    failed: list[str] = []
     for tag, python in interpreters(asked.interpreters).items():
         wheel = build(python, asked.out)
         print(f"{tag}: {wheel} ({wheel.stat().st_size // 1024} KiB)", flush=True)
         if asked.test:
-            test(python, wheel, asked.test.split())
+            try:
+                test(python, wheel, asked.test.split())
+            except subprocess.CalledProcessError as error:  # the others are told about, too
+                failed.append(f"{tag}: '{' '.join(map(str, error.cmd[1:]))}' gave {error.returncode}")
+    if failed:
+        sys.exit("\n".join(["cano: not every wheel passes its tests", *failed]))
 
 
 if __name__ == "__main__":

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import itertools
-import threading
 import weakref
 from typing import TYPE_CHECKING, final
 
+from ._forks import new_lock
 from ._naming import shorten, type_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = ["CancelToken"]
+
+# One for all tokens: nobody holds it for more than a few instructions. Re-entrant, because the collector may run code of the
+# user's, a finaliser's, while a thread is inside.
+_lock = new_lock()
 
 
 @final
@@ -39,14 +43,11 @@ class CancelToken:
         "_cancelled",
         "_children",
         "_keys",
-        "_lock",
         "_parent",
         "_reason",
     )
 
     def __init__(self) -> None:
-        # Re-entrant, because the collector may run a weak reference's callback while this thread holds it.
-        self._lock = threading.RLock()
         self._cancelled = False
         self._reason: str | None = None
         self._keys = itertools.count()
@@ -102,7 +103,7 @@ class CancelToken:
         """Make a token that is set together with this one, and can be set alone without touching it."""
         child = CancelToken()
         child._parent = self
-        with self._lock:
+        with _lock:
             if not self._cancelled:
                 key = next(self._keys)
                 children = self._children
@@ -152,7 +153,7 @@ class CancelToken:
         Returns:
             What takes the subscription back; calling it again, or late, does nothing.
         """
-        with self._lock:
+        with _lock:
             if not self._cancelled:
                 key = next(self._keys)
                 self._callbacks[key] = callback
@@ -168,7 +169,7 @@ class CancelToken:
         return _nothing
 
     def _set(self, reason: str | None) -> bool:
-        with self._lock:
+        with _lock:
             if self._cancelled:
                 return False
             self._reason = reason  # before the flag: whoever sees the flag may read the reason without the lock
@@ -176,13 +177,13 @@ class CancelToken:
             return True
 
     def _take_callbacks(self) -> list[Callable[[], object]]:
-        with self._lock:
+        with _lock:
             taken = list(self._callbacks.values())
             self._callbacks.clear()
             return taken
 
     def _take_children(self) -> list[weakref.ref[CancelToken]]:
-        with self._lock:
+        with _lock:
             taken = list(self._children.values())
             self._children.clear()
             return taken

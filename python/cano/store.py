@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, MutableMapping
 from types import CoroutineType, UnionType
 from typing import Any, Final, TypeVar, final, overload
 
+from ._forks import new_lock
 from ._naming import shorten, type_name
 from .errors import KeyNotFoundError, TypeMismatchError
 
@@ -59,7 +60,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self._data = {}
         # Re-entrant: the function given to update may use the store, and so may a finaliser, at any moment.
-        self._lock = threading.RLock()
+        self._lock = new_lock()
         self._prefix = ""
 
     def put(self, key: str, value: object) -> None:

@@ -1,17 +1,19 @@
-"""anyio's own tests for its asyncio backend, each run inside a branch, between two neighbours.
+"""anyio's own tests for its asyncio backend, each run inside a branch, beside two others.
 
 They do not come with the installed package: `CANO_ANYIO_TESTS` names an unpacked source distribution of the version that
 is installed. They run in a process of their own, under the plugin in anyio_plugin.py, on every loop that they know: in
-debug mode, on asyncio, uvloop and with eager tasks.
+debug mode, on asyncio, uvloop and with eager tasks. What they need must be there: pytest-mock, psutil, trustme, blockbuster.
 """
 
 from __future__ import annotations
 
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -26,6 +28,7 @@ SOURCES = os.environ.get("CANO_ANYIO_TESTS")
 
 # Minutes of tests, most of which wait for real time to pass.
 pytestmark = [
+    pytest.mark.fault("asyncio-suite"),
     pytest.mark.slow,
     pytest.mark.timeout(600),
     pytest.mark.skipif(SOURCES is None, reason="CANO_ANYIO_TESTS names no sources of anyio"),
@@ -33,7 +36,7 @@ pytestmark = [
 
 
 @pytest.mark.parametrize("mode", ["default", "introspect"])
-def test_anyios_own_tests(engine: str, mode: str, tmp_path: pathlib.Path) -> None:
+def test_anyios_own_tests(engine: str, mode: str, tmp_path: pathlib.Path, tried: Any) -> None:
     assert SOURCES is not None
     shutil.copytree(pathlib.Path(SOURCES) / "tests", tmp_path / "tests")
     shutil.copy(pathlib.Path(SOURCES) / "pyproject.toml", tmp_path)
@@ -51,4 +54,6 @@ def test_anyios_own_tests(engine: str, mode: str, tmp_path: pathlib.Path) -> Non
         cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=580, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
-    assert " passed" in done.stdout
+    passed = re.search(r"(\d+) passed", done.stdout)
+    assert passed is not None
+    tried(anyio_tests=int(passed[1]))

@@ -1,4 +1,4 @@
-"""CPython's own asyncio tests, each run inside a branch, between two neighbours, on a loop in debug mode.
+"""CPython's own asyncio tests, each run inside a branch, beside two others, on a loop in debug mode.
 
 They are those of the running interpreter (`test.test_asyncio`), as far as they are written on
 `IsolatedAsyncioTestCase`. An interpreter that ships without its tests takes them from the folder that the environment
@@ -19,6 +19,8 @@ from typing import Any
 
 import pytest
 from tests.compat.in_a_branch import in_a_branch
+
+pytestmark = pytest.mark.fault("asyncio-suite")
 
 # `graph` (3.14+) is not among them: it compares whole stacks, down to the test method as the lowest frame, and inside
 # anything there are more. What a branch shows in call graphs is tested in test_call_graph.py.
@@ -105,7 +107,7 @@ def test_the_adapter(engine: str, introspect: bool) -> None:
 @pytest.mark.filterwarnings("default")  # as CPython runs them
 @pytest.mark.parametrize("mode", ["default", "introspect"])
 @pytest.mark.parametrize("test", _collect())
-def test_in_a_branch(test: tuple[type[Any], str], mode: str, engine: str) -> None:
+def test_in_a_branch(test: tuple[type[Any], str], mode: str, engine: str, tried: Any) -> None:
     case, method = test
     result = unittest.TestResult()
     inside(case, engine, mode == "introspect")(method).run(result)
@@ -114,3 +116,4 @@ def test_in_a_branch(test: tuple[type[Any], str], mode: str, engine: str) -> Non
     problems = [text for _case, text in result.failures + result.errors]
     assert not problems, "\n".join(problems)
     assert result.testsRun == 1
+    tried(asyncio_tests=1)

@@ -16,7 +16,10 @@ import pytest
 
 from cano import JoinConfig, JoinStrategy, Workflow
 
-pytestmark = pytest.mark.skipif(sys.version_info < (3, 14), reason="asyncio has call graphs since Python 3.14")
+pytestmark = [
+    pytest.mark.fault("libraries"),
+    pytest.mark.skipif(sys.version_info < (3, 14), reason="asyncio has call graphs since Python 3.14"),
+]
 
 
 def workflow(engine: str, branch: Any, *, introspect: bool) -> Workflow[str]:

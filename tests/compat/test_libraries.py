@@ -20,7 +20,7 @@ from cano import JoinConfig, JoinStrategy, Workflow, fan_out
 Scenario = Callable[[int], Awaitable[Any]]
 Run = Callable[[Callable[[Callable[[Scenario], Awaitable[list[Any]]]], Awaitable[Any]]], Any]
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = [pytest.mark.fault("libraries"), pytest.mark.timeout(30)]
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])

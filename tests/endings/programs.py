@@ -557,6 +557,10 @@ def closed_before_it_began(engine: str, _: random.Random) -> None:
     gc.collect()
 
 
+sys.modules["programs"] = sys.modules[__name__]  # also where this is the program itself
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import more  # noqa: E402, F401 - it registers more of them here
+
 if __name__ == "__main__":
     ENGINE = sys.argv[2]
     ENDINGS[sys.argv[1]][0](ENGINE, random.Random(sys.argv[3]))

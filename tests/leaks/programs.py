@@ -65,14 +65,23 @@ async def nothing_grows(engine: str, name: str, runs: int) -> None:
         return census(), references(shared), sys.getallocatedblocks(), native_heap(), resident()
 
     await repeat(WARM_UP)
-    objects, counts, blocks, heap, memory = await repeat(WARM_UP)
-    objects_after, counts_after, blocks_after, heap_after, memory_after = await repeat(runs)
+    objects, counts, *sizes = await repeat(WARM_UP)
     few = runs // 20  # less than one in twenty runs left behind; what is cached along the way does not count
-    assert not grown(objects, objects_after, few), grown(objects, objects_after, few)
-    assert all(after - before < few for before, after in zip(counts, counts_after, strict=True)), (counts, counts_after)
-    assert blocks_after - blocks < 200 + runs // 4, f"{blocks_after - blocks} blocks in {runs} runs"
-    assert heap_after - heap < 16_384 + runs * 16, f"{heap_after - heap} bytes of the C heap in {runs} runs"
-    assert memory_after - memory < 2_000_000 + memory // 100, f"{memory_after - memory} bytes in {runs} runs"
+    # Caches of the interpreter fill up over hundreds of runs, ever more slowly; a leak goes on at its pace.
+    for _ in range(3):
+        objects_after, counts_after, *sizes_after = await repeat(runs)
+        assert not grown(objects, objects_after, few), grown(objects, objects_after, few)
+        assert all(after - before < few for before, after in zip(counts, counts_after, strict=True)), (
+            counts,
+            counts_after,
+        )
+        blocks, heap, memory = (after - before for before, after in zip(sizes, sizes_after, strict=True))
+        if blocks < 200 + runs // 4 and heap < 16_384 + runs * 16 and memory < 2_000_000 + sizes[2] // 100:
+            return
+        sizes = sizes_after
+    raise AssertionError(
+        f"{blocks} blocks, {heap} bytes of the C heap, {memory} bytes more in {runs} runs, time and again"
+    )
 
 
 async def an_error_keeps_no_other_branch(engine: str, way: str, count: int) -> None:

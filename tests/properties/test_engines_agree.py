@@ -18,7 +18,10 @@ from tests.properties.world import World
 from cano._engine import why_unavailable
 from cano.observe import KINDS
 
-QUICK = range(300)
+pytestmark = pytest.mark.fault("random")
+
+# How many workflows: 2,000, and 100,000 in the long form.
+COUNT, CHUNK = (100_000, 5_000) if os.environ.get("CANO_SOAK") == "1" else (2_000, 200)
 
 
 def in_one_order(trace: list[tuple]) -> list[tuple]:
@@ -64,10 +67,12 @@ def engines() -> tuple[str, str]:
     return "python", "python"
 
 
-@pytest.mark.parametrize("hundred", range(0, len(QUICK), 100))
-def test_engines_agree(engines, hundred):
-    for seed in QUICK[hundred : hundred + 100]:
+@pytest.mark.timeout(600 if COUNT > 2_000 else 60)
+@pytest.mark.parametrize("first", range(0, COUNT, CHUNK))
+def test_engines_agree(engines, first, tried):
+    for seed in range(first, first + CHUNK):
         check(seed, engines)
+    tried(workflows=CHUNK)
 
 
 def test_everything_happens_sometimes(engines):
@@ -75,7 +80,7 @@ def test_everything_happens_sometimes(engines):
     kinds: set[str] = set()
     outcomes: set[str] = set()
     places: set[str] = set()
-    for seed in QUICK:
+    for seed in range(300):
         for facts in World(Cook(seed).run(), engines[0]).run():
             if facts[1] == "event":
                 kinds.add(facts[2])
@@ -99,10 +104,11 @@ def test_one_seed(engines):
 @pytest.mark.slow
 @pytest.mark.timeout(0)
 @pytest.mark.skipif("CANO_FUZZ_SECONDS" not in os.environ, reason="CANO_FUZZ_SECONDS says how long to go on")
-def test_engines_agree_for_a_while(engines):
+def test_engines_agree_for_a_while(engines, tried):
     end = time.monotonic() + float(os.environ["CANO_FUZZ_SECONDS"])
     seed = first = random.SystemRandom().randrange(10**9)
     while time.monotonic() < end:
         check(seed, engines)
         seed += 1
+    tried(workflows=seed - first)
     print(f"{seed - first} workflows, seeds {first} to {seed - 1}")

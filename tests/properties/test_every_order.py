@@ -20,6 +20,8 @@ from cano import JoinError, JoinStrategy, SplitTimeoutError, fan_out
 BRANCHES = 5 if "CANO_FUZZ_SECONDS" in os.environ else 4
 DEADLINE = 100
 
+pytestmark = pytest.mark.fault("random")
+
 Options = dict[str, Any]
 Case = tuple[tuple[str, ...], tuple[int, ...]]  # outcomes by index; the indices of those that end, in order
 
@@ -155,7 +157,7 @@ STRATEGIES = [
 
 @pytest.mark.parametrize(("kind", "need"), STRATEGIES, ids=lambda part: str(part))
 @pytest.mark.parametrize("lazy", [False, True], ids=["sized", "lazy"])
-async def test_every_pattern_in_every_order(engine, kind, need, lazy):
+async def test_every_pattern_in_every_order(engine, kind, need, lazy, tried):
     count = 0
     most = BRANCHES - lazy
     for case in cases(most):
@@ -164,6 +166,7 @@ async def test_every_pattern_in_every_order(engine, kind, need, lazy):
             expected = ("proceeds", [], [], [])  # decided before anything was drawn: N is 0
         assert await play(engine, kind, need, case, lazy) == expected, (kind, need, case)
         count += 1
+    tried(splits=count)
     assert count == {3: 96, 4: 729, 5: 7060}[most]
 
 

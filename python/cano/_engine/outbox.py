@@ -97,6 +97,8 @@ class Collector:
     async def close(self) -> None:
         """Cancel what runs and wait until it has ended. Safe to call again."""
         task = self._task
+        if task.get_loop().is_closed():
+            return  # under the run: nobody is left that could end it
         interrupted: asyncio.CancelledError | None = None
         if not task.done():
             task.cancel()

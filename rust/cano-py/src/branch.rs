@@ -119,6 +119,11 @@ impl Branch {
         }
     }
 
+    /// The coroutine's place, for `crate::collector`.
+    pub(crate) fn coroutine_for_gc(&self) -> &Coroutine {
+        &self.state.get_for_gc().coro
+    }
+
     /// Shows the collector what the branch holds.
     pub(crate) fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         traverse(self.state.get_for_gc(), visit)

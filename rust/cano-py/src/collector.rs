@@ -11,16 +11,22 @@
 //! - what is handed out, or registered anywhere, is tracked from then on;
 //! - a coroutine is tracked again before it is let go of: its own deallocation relies on it.
 //!
+//! Before the collector takes garbage apart it closes the coroutines in it, whose clean-up finds everything whole. Those that
+//! it does not see the split closes, in a finaliser of its own (`finalize`).
+//!
 //! On a free-threaded build everything stays tracked: its collector has no young generation to save.
 
 use std::cell::Cell;
 use std::ffi::{c_int, c_void};
 
+use pyo3::Borrowed;
+use pyo3::PyTypeInfo;
 use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
 use crate::branch::Branch;
+use crate::split::SplitDriver;
 
 const MAY_HIDE: bool = !cfg!(Py_GIL_DISABLED);
 
@@ -132,6 +138,16 @@ impl Coroutine {
         self.object.set(object);
     }
 
+    /// The coroutine, if the collector did not see it and nobody else has it; from now on it does.
+    fn uncover<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        if !self.hidden.get() {
+            return None;
+        }
+        let coroutine = self.hand_out(py)?;
+        // One is the branch's, one this function's: whoever has another, by a weak reference say, may still need it.
+        (references(coroutine.as_ptr()) == 2).then_some(coroutine)
+    }
+
     fn show(&self) {
         let object = self.object.take();
         if let Some(object) = &object
@@ -162,6 +178,31 @@ impl Drop for Coroutine {
         if self.hidden.get() {
             self.show();
         }
+    }
+}
+
+/// Gives the class of splits its finaliser. (PyO3 has no way to write one.)
+pub(crate) fn install_finalizer(py: Python<'_>) {
+    if MAY_HIDE {
+        // SAFETY: a class of ours, fully made, of which there are no instances yet.
+        unsafe { (*SplitDriver::type_object_raw(py)).tp_finalize = Some(finalize) };
+    }
+}
+
+/// Closes the hidden coroutines of a split that is garbage.
+unsafe extern "C" fn finalize(object: *mut ffi::PyObject) {
+    // SAFETY: the collector calls it, on a thread that is attached.
+    let py = unsafe { Python::assume_attached() };
+    // SAFETY: this is the finaliser of that class alone, which cannot be inherited from.
+    let driver = unsafe { Borrowed::from_ptr(py, object).cast_unchecked::<SplitDriver>() };
+    close_hidden(py, driver.get());
+}
+
+/// Closes the coroutines of a split that the collector does not see, and would therefore not close itself.
+pub(crate) fn close_hidden(py: Python<'_>, driver: &SplitDriver) {
+    for coroutine in driver.of_suspended(|branch| branch.coroutine_for_gc().uncover(py)) {
+        // SAFETY: alive. The finaliser of coroutines, which reports what it cannot raise, is called once in their life.
+        unsafe { ffi::PyObject_CallFinalizer(coroutine.as_ptr()) };
     }
 }
 

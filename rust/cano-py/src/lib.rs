@@ -46,6 +46,7 @@ mod _core {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         crate::clock::calibrate();
+        crate::collector::install_finalizer(module.py());
         crate::store::register(module.py())
     }
 }

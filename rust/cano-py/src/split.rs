@@ -214,6 +214,14 @@ impl SplitDriver {
         self.state.get()
     }
 
+    /// What `of` gives of the suspended branches, for `crate::collector`.
+    pub(crate) fn of_suspended<T>(&self, of: impl Fn(&Branch) -> Option<T>) -> Vec<T> {
+        match self.state.get_for_gc().live.try_borrow() {
+            Ok(live) => live.of_each(of),
+            Err(_) => Vec::new(),
+        }
+    }
+
     /// The time on the loop's clock, in seconds.
     #[inline]
     pub(crate) fn now_at(&self, py: Python<'_>) -> PyResult<f64> {

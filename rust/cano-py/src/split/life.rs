@@ -70,9 +70,12 @@ impl SplitDriver {
     pub(super) fn abandon(&self, slf: &Bound<'_, Self>, state: &State) -> PyResult<()> {
         let py = slf.py();
         if self.event_loop.bind(py).call_method0(intern!(py, "is_closed"))?.is_truthy()? {
-            // Nothing can be cancelled on it: coroutines are closed as they are dropped.
+            // Nothing can be cancelled on it: coroutines are closed as they are dropped, or before, while the collector is at work
+            // and takes apart what they refer to.
             state.closed.set(true);
-            drop(std::mem::take(&mut *state.live.borrow_mut()));
+            crate::collector::close_hidden(py, self);
+            let live = std::mem::take(&mut *state.live.borrow_mut());
+            drop(live); // no longer borrowed: what is closed runs the user's clean-up
             return Ok(());
         }
         if !state.cancelled.is_set() {

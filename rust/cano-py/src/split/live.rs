@@ -132,6 +132,11 @@ impl Live {
         attempts.into_iter().map(|(_, attempt)| attempt).collect()
     }
 
+    /// What `of` gives of the suspended branches.
+    pub(super) fn of_each<T>(&self, of: impl Fn(&Branch) -> Option<T>) -> Vec<T> {
+        self.places.iter().flatten().filter_map(|one| of(one.branch.get())).collect()
+    }
+
     pub(super) fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         for suspended in self.places.iter().flatten() {
             visit_branch(&suspended.branch, visit)?;
