@@ -96,9 +96,9 @@ wheels: $(STAMPS)/maturin ## build a wheel per interpreter of PYTHONS= into dist
 	$(BIN)/maturin sdist --quiet --out dist
 	$(BIN)/python tools/build_wheels.py --out dist --test "$(WHEEL_TESTS)" $(PYTHONS)
 
-soak: build $(STAMPS)/test ## the long form of the random tests, endings and leak hunts (SOAK_SECONDS= for each random test)
+soak: build $(STAMPS)/test ## the long form of the random tests, fault injection, endings and leak hunts (SOAK_SECONDS= for each random test)
 	CANO_SOAK=1 CANO_FUZZ_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest -o faulthandler_timeout=$$(( $(SOAK_SECONDS) + 3600 )) \
-		tests/properties tests/endings tests/leaks tests/native tests/compat/test_many_loops.py $(ARGS)
+		tests/properties tests/faults tests/endings tests/leaks tests/native tests/compat/test_many_loops.py $(ARGS)
 
 clean: ## remove everything that these targets made
 	rm -rf $(VENV) target benches/rust/target dist site survey-report .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks

@@ -27,6 +27,8 @@ from cano import (
 )
 from cano._engine.threads import outstanding
 
+pytestmark = pytest.mark.fault("F1")
+
 shapes = pytest.mark.parametrize("shape", SHAPES)
 
 

@@ -380,6 +380,7 @@ class Hostile(Observer):
 ERRORS = [Boom("a secret"), StopIteration(1), asyncio.CancelledError("x"), GeneratorExit(), BaseException("base")]
 
 
+@pytest.mark.fault("F3")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 async def test_an_observer_that_raises_is_logged_and_never_changes_the_run_at_every_site(
