@@ -647,6 +647,7 @@ async def to_one(item: int) -> int:
     return 1
 
 
+@pytest.mark.fault("F2")
 @pytest.mark.parametrize("name", SITES)
 @pytest.mark.parametrize("kind", RAISED)
 async def test_an_exception_at_any_site_ends_the_run_once_and_nothing_else(engine: str, name: str, kind: str) -> None:

@@ -110,6 +110,11 @@ class ThreadAttempt:
         self.released = True
         self._end(CANCELLED)
 
+    def look_again(self) -> None:
+        """See to it that the split knows it was released, after a KeyboardInterrupt may have come in between."""
+        if self.released and not self.over:
+            self._end(CANCELLED)
+
     def expire(self, _: Any) -> None:
         """The timer fired. The attempt's time counts from the moment a worker took it up, which may be later."""
         driver = self._driver
@@ -182,6 +187,14 @@ class TaskAttempt:
             driver.end_turn()
         finally:
             error = None
+
+    def look_again(self) -> None:
+        """See to it that the end of the task is heard of, after a KeyboardInterrupt may have come in between."""
+        if self._task is None:
+            self._driver.attempt_ended(self, CANCELLED, None, None)
+        else:
+            self._task.remove_done_callback(self._done)
+            self._task.add_done_callback(self._done)
 
     def release(self) -> None:
         """Cancel it because the split goes on without it; once."""

@@ -116,8 +116,6 @@ class feed(Coroutine[Any, None, None]):  # noqa: N801 - read as the coroutine fu
     awaited, and Python would say so.
     """
 
-    __slots__ = ("_arguments", "_running")
-
     def __init__(self, split: Fed, pending: Any) -> None:
         self._arguments: tuple[Fed, Any] | None = (split, pending)
         self._running: Coroutine[Any, Any, None] | None = None
@@ -127,7 +125,18 @@ class feed(Coroutine[Any, None, None]):  # noqa: N801 - read as the coroutine fu
             arguments, self._arguments = self._arguments, None
             if arguments is None:
                 raise RuntimeError("cannot reuse already awaited coroutine")
-            self._running = _feed(*arguments)
+            running: Any = _feed(*arguments)
+            self._running = running
+            try:
+                return running.send(value)
+            except KeyboardInterrupt as error:
+                if not running.cr_suspended:
+                    raise
+                return running.throw(error)  # raised right here: the source ends by it, and is not left where it waits
+            finally:
+                # From here on the task steps it without us in between, where a KeyboardInterrupt would leave it behind.
+                self.send = running.send  # type: ignore[method-assign]
+                self.throw = running.throw  # type: ignore[method-assign]
         return self._running.send(value)
 
     def throw(self, *error: Any) -> Any:

@@ -24,6 +24,16 @@ DEFAULT_LIMIT = 32
 _Job = Callable[[], None]
 
 
+class _Seat:
+    """A worker's place in the counts, from before its thread is started until it runs."""
+
+    __slots__ = ("counted", "taken")
+
+    def __init__(self) -> None:
+        self.counted = False
+        self.taken = False
+
+
 class Pool:
     """At most `limit` workers, started when work is waiting and none is idle."""
 
@@ -56,18 +66,24 @@ class Pool:
 
     def submit(self, job: _Job) -> None:
         """Queue a job. A job must not raise."""
-        with self._lock:
-            self._unfinished += 1
-        self._queue.put(job)
+        try:
+            self._queue.put(job)
+        finally:  # also if a KeyboardInterrupt comes right here
+            with self._lock:
+                self._unfinished += 1
         self._grow()
 
     def submit_many(self, jobs: list[_Job]) -> None:
         """Queue a batch of jobs under one lock."""
-        with self._lock:
-            self._unfinished += len(jobs)
         put = self._queue.put
-        for job in jobs:
-            put(job)
+        count = 0
+        try:
+            for job in jobs:
+                count += 1
+                put(job)
+        finally:
+            with self._lock:
+                self._unfinished += count
         self._grow()
 
     def outstanding(self) -> int:
@@ -80,27 +96,36 @@ class Pool:
         One after the other, because short jobs are done by the first few before more could even run (under the GIL, every
         further one would only compete), while jobs that block let the next worker start at once.
         """
-        with self._lock:
-            if self._idle or self._workers >= self._limit or self._queue.empty():
-                return
-            self._workers += 1
-            self._serial += 1
-            # Counted idle at once, so that the next submit does not start another for the same job.
-            self._idle += 1
-            name = f"cano-worker-{self._serial}"
+        seat = _Seat()
         try:
-            threading.Thread(target=self._work, name=name, daemon=True).start()
-        except RuntimeError:
-            # The system has no thread to give, or the interpreter is ending. The others do the work, if there are any.
             with self._lock:
-                self._workers -= 1
-                self._idle -= 1
-                if not self._workers:
+                if self._idle or self._workers >= self._limit or self._queue.empty():
+                    return
+                self._serial += 1
+                name = f"cano-worker-{self._serial}"
+                # Counted idle at once, so that the next submit does not start another for the same job.
+                self._workers += 1
+                self._idle += 1
+                seat.counted = True
+            threading.Thread(target=self._work, args=(seat,), name=name, daemon=True).start()
+        except BaseException as error:
+            # The system has no thread to give, or the interpreter is ending. The others do the work, if there are any. Or a
+            # KeyboardInterrupt: then the thread may run all the same, and whoever comes first to the seat has it.
+            with self._lock:
+                if seat.counted and not seat.taken:
+                    seat.counted = False
+                    self._workers -= 1
+                    self._idle -= 1
+                if not self._workers or not isinstance(error, RuntimeError):
                     raise
 
-    def _work(self) -> None:
+    def _work(self, seat: _Seat) -> None:
         get = self._queue.get
         lock = self._lock
+        with lock:
+            seat.taken = True
+            if not seat.counted:
+                return
         while True:
             job = get()
             with lock:

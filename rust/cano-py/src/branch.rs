@@ -20,6 +20,7 @@ use pyo3::prelude::*;
 use crate::collector::Coroutine;
 use crate::confined::{Confined, Slot};
 use crate::current::copy_context;
+use crate::hook::Hook;
 use crate::split::{Key, SplitDriver};
 use crate::timers::TimerId;
 
@@ -66,6 +67,8 @@ pub(crate) struct State {
     has_own_context: Cell<bool>,
     outcome: Cell<Option<Outcome>>,
     cancels: Cell<u32>,
+    /// Steps taken.
+    steps: Cell<u32>,
     event_loop: Py<PyAny>,
     coro: Coroutine,
     /// Its own, or the context it would be a copy of (`split/entered.rs`).
@@ -109,6 +112,7 @@ impl Branch {
                 has_own_context: Cell::new(false),
                 outcome: Cell::new(None),
                 cancels: Cell::new(0),
+                steps: Cell::new(0),
                 event_loop: event_loop.clone().unbind(),
                 coro: Coroutine::default(),
                 context: Slot::new(snapshot.clone().unbind()),
@@ -199,6 +203,19 @@ impl State {
         self.waiter.set(Some(waiter.clone().unbind()));
     }
 
+    /// Whether it waits for something that is to come.
+    fn waits(&self, py: Python<'_>) -> PyResult<bool> {
+        match self.waiter.get(py) {
+            None => Ok(false),
+            Some(waiter) => Ok(!waiter.call_method0(intern!(py, "done"))?.is_truthy()?),
+        }
+    }
+
+    /// Whether it waits for this very thing; a wake-up that comes too late is none.
+    pub(crate) fn waits_for(&self, py: Python<'_>, future: &Bound<'_, PyAny>) -> bool {
+        self.waiter.get(py).is_some_and(|waiter| waiter.is(future))
+    }
+
     pub(crate) fn waiter<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
         self.waiter.get(py)
     }
@@ -252,6 +269,34 @@ pub(crate) fn is_fatal(py: Python<'_>, error: &PyErr) -> bool {
     error.is_instance_of::<PyKeyboardInterrupt>(py) || error.is_instance_of::<PySystemExit>(py)
 }
 
+/// Has the loop look at a branch again that waits for nothing: what was to resume it may have been lost on the way, to a
+/// `KeyboardInterrupt` in the loop's own Python code. Whatever was scheduled before has its turn first.
+pub(crate) fn look_again(driver: &Bound<'_, SplitDriver>, branch: &Bound<'_, Branch>) -> PyResult<()> {
+    let py = branch.py();
+    let state = branch.get().state()?;
+    if state.waits(py)? {
+        return Ok(());
+    }
+    let hook = Hook::look_again(driver, branch, state.steps.get())?;
+    crate::current::call_soon(state.event_loop.bind(py), hook.as_any())
+}
+
+/// Resumes a branch that has taken no step since it was looked at.
+pub(crate) fn resume_lost(driver: &Bound<'_, SplitDriver>, branch: &Bound<'_, Branch>, steps: u32) -> PyResult<()> {
+    let py = branch.py();
+    let state = branch.get().state()?;
+    if state.is_done() || state.steps.get() != steps || state.waits(py)? {
+        return Ok(());
+    }
+    let error = match state.waiter.get(py) {
+        None if driver.get().has_backlog()? => return Ok(()), // its turn may be to come
+        None => None,
+        Some(waiter) if waiter.is_exact_instance_of::<crate::pause::Pause>() => Some(CancelledError::new_err(())),
+        Some(waiter) => waiter.call_method0(intern!(py, "result")).err(),
+    };
+    driver.get().resume(driver, branch, error)
+}
+
 /// Takes a step; the caller has made the branch current and entered its context. An error that comes out is fatal.
 pub(crate) fn take_step(branch: &Bound<'_, Branch>, state: &State, error: Option<PyErr>) -> PyResult<()> {
     let py = branch.py();
@@ -260,6 +305,7 @@ pub(crate) fn take_step(branch: &Bound<'_, Branch>, state: &State, error: Option
         error = Some(state.cancelled_error());
     }
     state.waiter.set(None);
+    state.steps.set(state.steps.get().wrapping_add(1));
     let Some(coro) = state.coro.get(py) else {
         return Ok(());
     };

@@ -48,3 +48,14 @@ pub(crate) fn facts<'py>(py: Python<'py>, pairs: &[(&str, Bound<'py, PyAny>)]) -
     }
     Ok(facts)
 }
+
+/// What leaves an awaitable of ours with an error: a `StopIteration` of the user's (of a state's `__eq__`, say) would be taken for the
+/// answer. A coroutine makes a `RuntimeError` of it, and so does this.
+pub(crate) fn leaving(py: Python<'_>, error: PyErr) -> PyErr {
+    if !error.is_instance_of::<pyo3::exceptions::PyStopIteration>(py) {
+        return error;
+    }
+    let instead = pyo3::exceptions::PyRuntimeError::new_err("coroutine raised StopIteration");
+    instead.set_cause(py, Some(error));
+    instead
+}

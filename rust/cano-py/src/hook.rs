@@ -27,6 +27,8 @@ enum What {
     Together(Box<std::sync::Mutex<Vec<Key>>>),
     /// Throw an error into a branch.
     Throw(Py<Branch>, Py<PyAny>),
+    /// Resume a branch if it has taken no step since: what was to do so was lost.
+    LookAgain(Py<Branch>, u32),
 }
 
 /// A callback of a driver.
@@ -77,6 +79,25 @@ impl Hook {
         }
     }
 
+    pub(crate) fn look_again<'py>(
+        driver: &Bound<'py, SplitDriver>,
+        branch: &Bound<'py, Branch>,
+        steps: u32,
+    ) -> PyResult<Bound<'py, Self>> {
+        crate::collector::show(branch);
+        Self::make(driver, What::LookAgain(branch.clone().unbind(), steps))
+    }
+
+    /// The branches it would have resumed, which the loop did not take.
+    pub(crate) fn take_branches(&self) -> Vec<Key> {
+        match &self.what {
+            What::Batch(batch) | What::Together(batch) => {
+                std::mem::take(&mut *batch.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+            }
+            _ => Vec::new(),
+        }
+    }
+
     pub(crate) fn throw<'py>(
         py: Python<'py>,
         branch: &Bound<'py, Branch>,
@@ -112,6 +133,7 @@ impl Hook {
                 let branches = std::mem::take(&mut *branches.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
                 driver.get().wake_together(driver, branches, &arguments.get_item(0)?)
             }
+            What::LookAgain(branch, steps) => crate::branch::resume_lost(driver, branch.bind(py), *steps),
             What::Throw(..) => Ok(()),
         })
     }
@@ -125,6 +147,7 @@ impl Hook {
             What::Batch(_) | What::Backlog => "<cano: resume branches>",
             What::Together(_) => "<cano: wake branches>",
             What::Throw(..) => "<cano: throw into a branch>",
+            What::LookAgain(..) => "<cano: look at a branch again>",
         }
     }
 
@@ -134,15 +157,26 @@ impl Hook {
             visit.call(branch)?;
             visit.call(error)?;
         }
+        if let What::LookAgain(branch, _) = &self.what {
+            visit.call(branch)?;
+        }
         Ok(())
     }
 }
 
 /// Does one turn's work of a driver and ends the turn; a panic becomes the run's `InternalError`.
+///
+/// A `KeyboardInterrupt` may come from any Python code on the way: it leaves through the loop, and ends the run.
 pub(crate) fn guarded(driver: &Bound<'_, SplitDriver>, work: impl FnOnce() -> PyResult<()>) -> PyResult<()> {
     let answer = protected(driver, work);
     let ended = protected(driver, || driver.get().end_turn(driver));
-    answer.and(ended)
+    let answer = answer.and(ended);
+    if let Err(error) = &answer
+        && crate::branch::is_fatal(driver.py(), error)
+    {
+        protected(driver, || driver.get().break_off(driver, error, true))?;
+    }
+    answer
 }
 
 /// Does work of a driver; a panic becomes the run's `InternalError`.

@@ -187,7 +187,7 @@ impl Run {
             }
             Err(error) => {
                 state.doing.set(Doing::Over);
-                Err(error)
+                Err(crate::errors::leaving(py, error))
             }
         }
     }
@@ -531,7 +531,7 @@ impl SplitRun {
                 driver
             }
         };
-        match driver.get().poll(&driver, error)? {
+        match driver.get().poll(&driver, error).map_err(|error| crate::errors::leaving(py, error))? {
             Poll::Pending(future) => Ok(future),
             Poll::Ready(result) => Err(PyStopIteration::new_err((result.unbind(),))),
         }

@@ -115,7 +115,7 @@ pub(super) struct State {
     pub(super) hedge: Cell<TimerId>,
     pub(super) opened: Cell<bool>,
     pub(super) pumping: Cell<bool>,
-    /// A panic was caught: the machine may have been told less than has happened.
+    /// A panic was caught, or an interrupt: the machine may have been told less than has happened.
     broken: Cell<bool>,
     pub(super) pump_scheduled: Cell<bool>,
     /// What the branch that parked last waits for, and the callback it shares with the next, if it does.
@@ -306,16 +306,36 @@ impl SplitDriver {
 
     /// Ends the split with an error of ours.
     pub(crate) fn fail_internally(&self, slf: &Bound<'_, Self>, error: PyErr) -> PyResult<()> {
+        let state = self.state()?;
+        self.count_anew(state);
+        state.failure.set(Some(error.into_value(slf.py()).into_any()));
+        self.stop(slf, state)?;
+        self.wake(slf, state)
+    }
+
+    /// Ends the split because a `KeyboardInterrupt` or `SystemExit` has come out of whatever was done; `raised`: through the loop.
+    pub(crate) fn break_off(&self, slf: &Bound<'_, Self>, error: &PyErr, raised: bool) -> PyResult<()> {
         let py = slf.py();
         let state = self.state()?;
+        if state.fatal.is_set() {
+            return Ok(()); // a branch's own, and known
+        }
+        self.count_anew(state);
+        state.fatal.set(Some(error.value(py).clone().into_any().unbind()));
+        if raised {
+            state.fatal_raised.set(true);
+        }
+        self.stop(slf, state)?;
+        // The decision may have fallen, and not all have been told.
+        self.release_all(slf, state)
+    }
+
+    /// The machine may have been told less than has happened: from here on, what is left is what counts.
+    fn count_anew(&self, state: &State) {
         state.pumping.set(false);
-        // What panicked may not have been reported to the machine: from here on, what is left is what counts.
         state.broken.set(true);
         let ended = state.live.borrow_mut().remove_ended();
         drop(ended);
-        state.failure.set(Some(error.into_value(py).into_any()));
-        self.stop(slf, state)?;
-        self.wake(slf, state)
     }
 
     /// The caller is gone and nobody will wait: cancel everything, and close.

@@ -4,6 +4,10 @@ It is to a branch what `asyncio.Task` is to a coroutine, with the same algorithm
 (CPython, `Lib/asyncio/tasks.py`), and the interface the asyncio documentation gives to third-party tasks
 (*Extending asyncio*). What differs: the first step runs at once, in the starter's stack; a bare `yield` joins the split's
 batch instead of costing a loop callback; the engine's own `Pause` parks in the split's timers.
+
+A KeyboardInterrupt may be raised at any instruction of this file, where asyncio's own Task is native code and out of its
+reach. So the fields say at every moment what the branch waits for, a wake-up that comes twice does nothing, and `look_again`
+makes up for one that was lost.
 """
 
 from __future__ import annotations
@@ -23,19 +27,8 @@ if TYPE_CHECKING:
 _current_tasks: dict[Any, Any] | None = getattr(_tasks, "_current_tasks", None)
 
 
-def _swap_current_task(loop: Any, task: Any) -> Any:
-    """Make `task` the loop's current task and return the one before it."""
-    assert _current_tasks is not None
-    previous = _current_tasks.get(loop)
-    if task is None:
-        _current_tasks.pop(loop, None)
-    else:
-        _current_tasks[loop] = task
-    return previous
-
-
-# asyncio has its own from 3.12 on.
-swap_current_task: Callable[[Any, Any], Any] = getattr(_tasks, "_swap_current_task", _swap_current_task)
+# From 3.12 on.
+_swap_current_task: Callable[[Any, Any], Any] | None = getattr(_tasks, "_swap_current_task", None)
 
 
 class Branch:
@@ -56,8 +49,10 @@ class Branch:
         "_num_cancels_requested",
         "_outcome",
         "_result",
+        "_steps",
         "attempt",
         "index",
+        "inner",
         "released",
         "split",
         "started",
@@ -93,27 +88,38 @@ class Branch:
         self._result: Any = None
         self._exception: BaseException | None = None
         self._asyncio_future_blocking = False
+        self._steps = 0
+        self.inner: SplitDriver | None = None  # the split that this branch itself waits for
 
     # --- stepping -------------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
         """Take the first step, in the branch's context, as the current task."""
-        loop = self._loop
-        previous = swap_current_task(loop, self)
-        try:
-            self._context.run(self._step, None)
-        finally:
-            swap_current_task(loop, previous)
+        self._as_current(self._context.run, self._step, None)
 
     def resume(self, error: BaseException | None = None) -> None:
         """Take a step from the split's batch, or with an error to throw; in the branch's context."""
-        if self._outcome is None:
-            loop = self._loop
-            previous = swap_current_task(loop, self)
-            try:
-                self._context.run(self._step, error)
-            finally:
-                swap_current_task(loop, previous)
+        if self._outcome is None and self._fut_waiter is None:
+            self._as_current(self._context.run, self._step, error)
+
+    def _as_current(self, call: Callable[..., object], *arguments: Any) -> None:
+        """Call something that takes a step, as the loop's current task."""
+        loop = self._loop
+        previous = _tasks.current_task(loop)
+        try:
+            if _swap_current_task is not None:
+                _swap_current_task(loop, self)
+            else:
+                _current_tasks[loop] = self  # type: ignore[index]
+            call(*arguments)
+        finally:
+            # No function of ours: at its first instruction a KeyboardInterrupt may come, and the loop would be of no use.
+            if _swap_current_task is not None:
+                _swap_current_task(loop, previous)
+            elif previous is None:
+                _current_tasks.pop(loop, None)  # type: ignore[union-attr]
+            else:
+                _current_tasks[loop] = previous  # type: ignore[index]
 
     def _resume_alone(self, error: BaseException | None = None) -> None:
         """A loop callback that takes a step and ends the turn."""
@@ -126,24 +132,45 @@ class Branch:
 
     def _wakeup(self, future: Any) -> None:
         """The callback on what the branch waits for; the loop has entered the branch's context already."""
-        if self._outcome is not None:  # called once more by what only looks like a future
+        if self._fut_waiter is not future:  # `look_again` was faster
             return
-        loop = self._loop
         split = self.split
-        assert split is not None
-        previous = swap_current_task(loop, self)
         try:
-            thrown: BaseException | None = None
-            try:
-                future.result()
-            except BaseException as error:
-                thrown = error
-            # Outside the handler, or what the branch does next would run with an exception being handled.
-            self._step(thrown)
-            thrown = None
+            self._as_current(self._step_after, future)
         finally:
-            swap_current_task(loop, previous)
-            split.end_turn()
+            if split is not None:
+                split.end_turn()
+
+    def _step_after(self, future: Any) -> None:
+        thrown: BaseException | None = None
+        try:
+            future.result()
+        except BaseException as error:
+            thrown = error
+        # Outside the handler, or what the branch does next would run with an exception being handled.
+        try:
+            self._step(thrown)
+        finally:
+            thrown = None
+
+    def waits(self) -> bool:
+        """Whether it waits for something that is to come."""
+        waiter = self._fut_waiter
+        return waiter is not None and not waiter.done()
+
+    def look_again(self, steps: int | None = None) -> None:
+        """Go on if nothing else makes it: what was to wake it may have been lost to a KeyboardInterrupt.
+
+        Whatever was scheduled before has its turn first: this is called twice, the second time by the loop.
+        """
+        if steps is None:
+            if not self.waits():
+                self._loop.call_soon(self.look_again, self._steps)
+        elif self._outcome is None and self._steps == steps and not self.waits():
+            if self._fut_waiter is None:
+                self._resume_alone()
+            else:
+                self._context.run(self._wakeup, self._fut_waiter)
 
     def _step(self, error: BaseException | None) -> None:
         if self._must_cancel:
@@ -151,22 +178,28 @@ class Branch:
                 error = self._make_cancelled_error()
             self._must_cancel = False
         self._fut_waiter = None
+        self._steps += 1
         coro = self._coro
         outcome: int | None = None
         result: Any = None
         yielded: Any = None
-        try:
-            yielded = coro.send(None) if error is None else coro.throw(error)
-        except StopIteration as stop:
-            if self._must_cancel:  # cancelled right before it stopped: asyncio counts that as cancelled
-                self._must_cancel = False
-                outcome, error = CANCELLED, self._make_cancelled_error()
-            else:
-                outcome, result, error = OK, stop.value, None
-        except asyncio.CancelledError as cancelled:
-            outcome, error = CANCELLED, cancelled
-        except BaseException as failure:
-            outcome, error = ERROR, failure
+        while True:
+            try:
+                yielded = coro.send(None) if error is None else coro.throw(error)
+            except StopIteration as stop:
+                if self._must_cancel:  # cancelled right before it stopped: asyncio counts that as cancelled
+                    self._must_cancel = False
+                    outcome, error = CANCELLED, self._make_cancelled_error()
+                else:
+                    outcome, result, error = OK, stop.value, None
+            except asyncio.CancelledError as cancelled:
+                outcome, error = CANCELLED, cancelled
+            except BaseException as failure:
+                if isinstance(failure, KeyboardInterrupt) and getattr(coro, "cr_suspended", False):
+                    error = failure  # raised here, right after the branch had suspended: it is to end by it
+                    continue
+                outcome, error = ERROR, failure
+            break
         # Outside the handlers: what runs from here on must not see the branch's exception as the one being handled.
         if outcome is None:
             self._park(yielded)
@@ -238,8 +271,8 @@ class Branch:
     def release(self) -> None:
         """Cancel it because the split goes on without it; once."""
         if not self.released:
-            self.released = True
             self.cancel()
+            self.released = True
 
     def expire(self, _: Any) -> None:
         """The attempt's time is up."""
@@ -368,30 +401,31 @@ class Branch:
 class Pause:
     """The engine's own sleep: inside a branch it parks in the split's timers, elsewhere it is `asyncio.sleep`."""
 
-    __slots__ = ("_branch", "_timer", "_value", "delay", "result")
+    __slots__ = ("_branch", "_error", "_timer", "_value", "delay")
 
-    def __init__(self, delay: float, result: Any) -> None:
+    def __init__(self, delay: float, value: Any) -> None:
         self.delay = delay
-        self.result = result
+        self._value = value
         self._branch: Branch | None = None
         self._timer: Timer | None = None
+        self._error: BaseException | None = None
 
     def __await__(self) -> Generator[Any, None, Any]:
         if self.delay <= 0:
             yield None
-            return self.result
+            return self._value
         current: Any = _tasks.current_task()
         if type(current) is Branch:
             yield self
-            return self.result
-        return (yield from asyncio.sleep(self.delay, self.result).__await__())
+            return self._value
+        return (yield from asyncio.sleep(self.delay, self._value).__await__())
 
     def __repr__(self) -> str:
         return f"<cano.sleep({self.delay:g})>"
 
     def park(self, branch: Branch, split: SplitDriver) -> None:
         """Have the branch resumed by the split's timers."""
-        self._branch = branch
+        self._branch, self._error = branch, None
         branch._fut_waiter = self
         if branch._must_cancel:
             branch._must_cancel = False
@@ -399,10 +433,11 @@ class Pause:
             return
         self._timer = split.timers.add(split.now() + self.delay, self._wake, None)
 
-    def _wake(self, error: BaseException | None) -> None:
+    def _wake(self, _: None) -> None:
         branch, self._branch, self._timer = self._branch, None, None
         if branch is not None:
-            branch.resume(error)
+            branch._fut_waiter = None
+            branch.resume()
 
     def cancel(self, msg: Any = None) -> bool:
         """Wake the branch with `CancelledError` in the next turn of the loop, as a cancelled future would."""
@@ -412,13 +447,18 @@ class Pause:
         if self._timer is not None and branch.split is not None:
             branch.split.timers.cancel(self._timer)
         self._branch = self._timer = None
-        error = asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg)
-        branch._loop.call_soon(branch._resume_alone, error)
+        self._error = asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg)
+        branch._loop.call_soon(branch._wakeup, self, context=branch._context)
         return True
 
     def done(self) -> bool:
         """Whether the pause is over (asked by libraries that look at what a task waits for)."""
         return self._branch is None
+
+    def result(self) -> None:
+        """Raise the cancellation that ended the pause, if one did."""
+        if self._error is not None:
+            raise self._error
 
 
 def _loop_of(future: Any) -> Any:
@@ -439,4 +479,4 @@ def _base_tasks() -> Any:
     return base_tasks
 
 
-__all__ = ["CANCELLED", "ERROR", "OK", "Branch", "Pause", "swap_current_task"]
+__all__ = ["CANCELLED", "ERROR", "OK", "Branch", "Pause"]

@@ -7,7 +7,10 @@ the loop, the clock and the user's objects. What it must get right (docs/design/
 - branches that yield bare are resumed together, by a callback scheduled at the end of the turn that produced them;
 - a batch, like the start loop, gives the loop its turn after a time slice;
 - the decision falls at the deciding completion; losers are cancelled once, and awaited through any number of
-  cancellations of the run.
+  cancellations of the run;
+- a KeyboardInterrupt may be raised at any instruction, between any two lines. What leaves through the loop then leaves
+  things half done here, and whoever stops the loop cancels the run afterwards, as `asyncio.run` does: so a cancellation
+  finds out what still runs from the branches themselves (`_look_again`), and not from counts.
 """
 
 from __future__ import annotations
@@ -83,6 +86,8 @@ class SplitDriver:
         self._feeder: asyncio.Task[None] | None = None
         self._room: asyncio.Future[bool] | None = None
         self._machine: SplitMachine
+        self._opened = False
+        self._released = False  # what was live at the end was told so
         # Attempts that are suspended or on a thread, by branch index: the strong references that keep them alive.
         self._live: dict[int, Attempt] = {}
         self._items: dict[int, tuple[Call, Any]] = {}  # of branches that back off or wait for a permit again
@@ -119,16 +124,46 @@ class SplitDriver:
             TaskError: The source or the custom strategy failed.
             asyncio.CancelledError: The run was cancelled; every branch has ended by then.
         """
-        self._open()
-        while not self._settled():
-            self._waiter = self.loop.create_future()
+        awaited_by: Any = asyncio.current_task()
+        if type(awaited_by) is Branch:
+            awaited_by.inner = self
+        while True:
             try:
-                await self._waiter
+                await self._settle()
+                break
+            except KeyboardInterrupt as error:  # in `_settle` itself, between its handlers
+                if not self._opened:
+                    raise
+                self._fatal = self._fatal or error
+        if type(awaited_by) is Branch:
+            awaited_by.inner = None
+        return self._finish()
+
+    async def _settle(self) -> None:
+        """Open the split, and wait until everything of it has ended."""
+        while True:
+            try:
+                if not self._opened:
+                    self._open()
+                if self._cancelled is not None or self._fatal is not None:
+                    self._stop()
+                    self._look_again()
+                while not self._settled():
+                    self._waiter = self.loop.create_future()
+                    await self._waiter
+                return
             except asyncio.CancelledError as error:
+                if not self._opened:
+                    raise
                 if self._cancelled is None:
                     self._cancelled = error
-                    self._stop()
+            except (KeyboardInterrupt, SystemExit) as error:
+                if not self._opened:
+                    raise
+                self._fatal = self._fatal or error
             except BaseException:  # GeneratorExit: the caller was dropped, nobody will wait
+                if not self._opened:
+                    raise
                 if self.loop.is_closed():  # nothing can be cancelled on it: coroutines are closed as they are dropped
                     self._live.clear()
                     raise
@@ -139,7 +174,6 @@ class SplitDriver:
                 raise
             finally:
                 self._waiter = None
-        return self._finish()
 
     def _open(self) -> None:
         plan, join, scope = self.plan, self._join, self._scope
@@ -152,6 +186,7 @@ class SplitDriver:
         self._machine = machine = SplitMachine(join_rule(join), total, join.bulkhead, join.hedge_delay is not None)
         if scope.emits("split_start"):
             scope.emit("split_start", task=plan.name, value=total)
+        self._opened = True
         if self._failure is not None:
             machine.stop()
             return
@@ -174,7 +209,29 @@ class SplitDriver:
             self.end_turn()
 
     def _settled(self) -> bool:
-        return self._machine.is_settled() and (self._feeder is None or self._feeder.done())
+        return self._machine.is_decided() and not self._live and (self._feeder is None or self._feeder.done())
+
+    def _look_again(self) -> None:
+        """See to it that all that still runs goes on, after a KeyboardInterrupt may have lost anything but the references to it.
+
+        Called from the run's own stack, where nobody else is at work in here.
+        """
+        self._pumping = self._pump_scheduled = False
+        if not self._live:
+            return
+        self.timers.rearm()
+        self._schedule_batch()
+        queued = {id(branch) for branch in self._backlog}
+        if queued:
+            self.loop.call_soon(self._work_off)
+        for index, attempt in list(self._live.items()):
+            if isinstance(attempt, Branch) and attempt.done():
+                self._live.pop(index, None)
+                self._lost(index, CANCELLED, None)
+            elif id(attempt) not in queued:
+                attempt.look_again()
+                if isinstance(attempt, Branch) and attempt.inner is not None:
+                    attempt.inner._look_again()
 
     def _finish(self) -> SplitResult[Any]:
         """Everything has ended: close, tell, and answer."""
@@ -293,7 +350,8 @@ class SplitDriver:
         slice_end = now() + SLICE
         steps = 0
         self._pumping = True
-        _depth.now += 1
+        depth = _depth.now
+        _depth.now = depth + 1
         try:
             while True:
                 index = machine.next_again()
@@ -330,7 +388,7 @@ class SplitDriver:
                     break
         finally:
             self._pumping = False
-            _depth.now -= 1
+            _depth.now = depth
             self._submit()
 
     def _submit(self) -> None:
@@ -408,13 +466,10 @@ class SplitDriver:
             return
         branch = Branch(self, index, attempt, coro, context)
         branch.started = started
+        self._live[index] = branch
         branch.begin()
-        if not branch.done():
-            self._live[index] = branch
-            if self._machine.is_decided():  # its own first step decided: it is the first of the losers
-                branch.release()
-            elif self.plan.attempt_timeout is not None:
-                self._arm(branch)
+        if self.plan.attempt_timeout is not None and not branch.done() and not branch.released:
+            self._arm(branch)
 
     def _arm(self, attempt: Attempt) -> None:
         limit = self.plan.attempt_timeout
@@ -568,8 +623,9 @@ class SplitDriver:
     def attempt_ended(self, attempt: Attempt, outcome: int, result: Any, error: BaseException | None) -> None:
         """Take in that an asynchronous attempt has ended."""
         index = attempt.index
-        if self._live.get(index) is attempt:
-            del self._live[index]
+        if self._live.get(index) is not attempt:  # `_look_again` was faster
+            return
+        del self._live[index]
         if self._machine.is_decided():
             self._lost(index, outcome, error)
             return
@@ -714,6 +770,7 @@ class SplitDriver:
         """End the split without a decision of the join; once it is decided, there is nothing to stop."""
         if not self._machine.is_decided():
             self._machine.stop()
+        if not self._released:
             self._release()
 
     def _release(self) -> None:
@@ -726,6 +783,7 @@ class SplitDriver:
                 attempt.release()
             if self._live:
                 self.timers.add(self.now() + LOSER_PATIENCE, self._still_running, None)
+        self._released = True
         self._wake()
 
     def _still_running(self, _: None) -> None:

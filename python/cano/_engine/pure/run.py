@@ -96,24 +96,30 @@ class RunDriver:
 
     def __await__(self) -> Generator[Any, Any, Any]:
         """Step the run, noting when it is resumed: a slice is counted from there."""
-        coro = self._run()
+        coro: Any = self._run()
         error: BaseException | None = None
         while True:
             try:
-                yielded = coro.send(None) if error is None else coro.throw(error)
+                while True:
+                    try:
+                        yielded = coro.send(None) if error is None else coro.throw(error)
+                    finally:
+                        error = None
+                    try:
+                        yield yielded
+                    except GeneratorExit:
+                        coro.close()
+                        raise
+                    except BaseException as thrown:
+                        error = thrown
+                    self._slice_end = self._now() + SLICE
+                    self._steps = 0
             except StopIteration as stop:
                 return stop.value
-            finally:
-                error = None
-            try:
-                yield yielded
-            except GeneratorExit:
-                coro.close()
-                raise
-            except BaseException as thrown:
-                error = thrown
-            self._slice_end = self._now() + SLICE
-            self._steps = 0
+            except KeyboardInterrupt as interrupt:
+                if not coro.cr_suspended:
+                    raise
+                error = interrupt  # raised right here, while the run was suspended: it is to end by it
 
     def path(self) -> tuple[Any, ...]:
         """Return the states entered so far (the last 1,000)."""
@@ -191,6 +197,7 @@ class RunDriver:
                 alarm.take_back()
             raise
         finally:
+            alarm.over = True  # before anything is called, and at the first instruction of it interrupted
             alarm.close()
 
     def _timeout_error(self) -> BaseException:
@@ -435,4 +442,5 @@ class RunDriver:
                 alarm.take_back()
             raise
         finally:
+            alarm.over = True  # before anything is called, and at the first instruction of it interrupted
             alarm.close()

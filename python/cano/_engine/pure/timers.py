@@ -68,6 +68,13 @@ class Timers:
             self._handle.cancel()
             self._handle = None
 
+    def rearm(self) -> None:
+        """See to it that what is due fires: a KeyboardInterrupt may have lost the handle of the loop's."""
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+        self._arm()
+
     def let_go(self) -> None:
         """Forget whom to call after the timers, too: who owns this would be in a cycle with it."""
         self._after = _nothing

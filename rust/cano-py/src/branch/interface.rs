@@ -82,6 +82,9 @@ impl Branch {
             return Ok(());
         };
         guarded(&driver, || {
+            if !state.waits_for(py, future) {
+                return Ok(());
+            }
             let error = super::park::error_of(future);
             driver.get().resume(&driver, slf, error)
         })

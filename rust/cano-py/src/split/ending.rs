@@ -66,6 +66,11 @@ impl SplitDriver {
             started: attempt.getattr(intern!(py, "started"))?.extract()?,
             timed_out: attempt.getattr(intern!(py, "timed_out"))?.is_truthy()?,
         };
+        // Told twice: once by `look_again`.
+        let known = state.live.borrow().is_other(ended.index, attempt);
+        if !known {
+            return Ok(());
+        }
         let removed = state.live.borrow_mut().remove_other(ended.index);
         drop(removed);
         self.attempt_is_over(slf, state, &ended, outcome, payload)
@@ -394,7 +399,7 @@ impl SplitDriver {
     }
 
     /// Cancels everything that still runs, each once, in the order of their starts.
-    fn release_all(&self, slf: &Bound<'_, Self>, state: &State) -> PyResult<()> {
+    pub(super) fn release_all(&self, slf: &Bound<'_, Self>, state: &State) -> PyResult<()> {
         let py = slf.py();
         let again = std::mem::take(&mut *state.again.borrow_mut());
         drop(again);

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBool;
 
 use super::events::{Facts, Wants};
-use super::{DEPTH, DEPTH_LIMIT, SplitDriver, State, is_final, tell};
+use super::{Attempt, DEPTH, DEPTH_LIMIT, SplitDriver, State, is_final, tell};
 use crate::columns::Columns;
 use crate::current::{call_soon, handled_exception};
 use crate::errors::{facts, failures};
@@ -41,7 +41,16 @@ impl SplitDriver {
             if let Some(error) = error {
                 return Err(error);
             }
-            protected(slf, || self.open(slf, state))?;
+            match protected(slf, || self.open(slf, state)) {
+                // It goes on when everything has ended that had begun, if anything had.
+                Err(error)
+                    if crate::branch::is_fatal(py, &error) && state.machine.borrow().phase() != SplitPhase::New =>
+                {
+                    protected(slf, || self.break_off(slf, &error, false))?;
+                    protected(slf, || self.look_again(slf, state))?;
+                }
+                answer => answer?,
+            }
         }
         if self.settled(py, state)? {
             return self.finish(slf, state).map(Poll::Ready);
@@ -60,10 +69,32 @@ impl SplitDriver {
                 state.cancelled.set(Some(error.into_value(py).into_any()));
                 self.stop(slf, state)?;
             }
-            return Ok(());
+            return self.look_again(slf, state);
         }
         self.abandon(slf, state)?;
         Err(error)
+    }
+
+    /// Sees to it that all that still runs goes on, after a `KeyboardInterrupt` in the loop's own Python code, or in ours, may have
+    /// lost what was to resume it.
+    fn look_again(&self, slf: &Bound<'_, Self>, state: &State) -> PyResult<()> {
+        let py = slf.py();
+        state.pump_scheduled.set(false);
+        self.arm_loop(slf, state)?;
+        self.end_turn(slf)?;
+        if self.has_backlog()? {
+            call_soon(self.event_loop.bind(py), Hook::backlog(slf)?.as_any())?;
+        }
+        let live = state.live.borrow().in_order(py);
+        for attempt in live {
+            match attempt {
+                Attempt::Branch(branch) => crate::branch::look_again(slf, branch.bind(py))?,
+                Attempt::Other(other) => {
+                    other.bind(py).call_method0(intern!(py, "look_again"))?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The caller is gone and nobody will wait: cancel everything, and close.

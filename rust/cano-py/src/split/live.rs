@@ -107,6 +107,11 @@ impl Live {
         self.others.contains_key(&index)
     }
 
+    /// Whether this very attempt is the one of the index.
+    pub(super) fn is_other(&self, index: u32, attempt: &Bound<'_, PyAny>) -> bool {
+        self.others.get(&index).is_some_and(|(_, other)| other.is(attempt))
+    }
+
     pub(super) fn len(&self) -> usize {
         self.places.len() - self.free.len() + self.others.len()
     }

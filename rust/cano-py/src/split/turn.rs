@@ -47,7 +47,27 @@ impl SplitDriver {
         if batch.is_empty() {
             return Ok(());
         }
-        call_soon(self.event_loop.bind(slf.py()), Hook::batch(slf, batch)?.as_any())
+        self.have_resumed(slf, state, Hook::batch(slf, batch)?, None)
+    }
+
+    /// Has the loop call a hook that resumes branches; if it does not take it, they are in the next batch.
+    fn have_resumed(
+        &self,
+        slf: &Bound<'_, Self>,
+        state: &State,
+        hook: Bound<'_, Hook>,
+        future: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        let event_loop = self.event_loop.bind(py);
+        let answer = match future {
+            None => call_soon(event_loop, hook.as_any()),
+            Some(future) => event_loop.call_method1(intern!(py, "call_soon"), (&hook, future)).map(drop),
+        };
+        if answer.is_err() {
+            state.batch.borrow_mut().splice(0..0, hook.get().take_branches());
+        }
+        answer
     }
 
     /// The callback that `schedule_pump` asked for has come; `guarded` ends the turn, and so pumps.
@@ -82,6 +102,11 @@ impl SplitDriver {
         if waiting { Ok(()) } else { self.work_off(slf) }
     }
 
+    /// Whether branches have not had their turn yet.
+    pub(crate) fn has_backlog(&self) -> PyResult<bool> {
+        Ok(!self.state()?.backlog.borrow().is_empty())
+    }
+
     /// Resumes the branches whose turn it is, in order, for at most a time slice in one turn of the loop.
     pub(crate) fn work_off(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
         let state = self.state()?;
@@ -104,8 +129,7 @@ impl SplitDriver {
         let answer = self.resume_each(slf, self.state()?, || left.next(), Some(future));
         let rest: Vec<Key> = left.collect();
         if !rest.is_empty() {
-            let hook = Hook::together(slf, rest)?;
-            self.event_loop.bind(slf.py()).call_method1(intern!(slf.py(), "call_soon"), (hook, future))?;
+            self.have_resumed(slf, self.state()?, Hook::together(slf, rest)?, Some(future))?;
         }
         answer
     }

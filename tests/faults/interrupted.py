@@ -1,0 +1,98 @@
+"""Runs a program that something interrupts, then does what `asyncio.run` does; says what does not hold afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+from tests.contract.shapes import Trace
+from tests.faults.shapes import SHAPES
+
+from cano.testing import DeadlockError, VirtualTimeLoop
+
+
+class Outcome:
+    """What became of an interrupted program.
+
+    Attributes:
+        result: What it returned, `None` if it did not.
+        surfaced: How often KeyboardInterrupt came out of the loop.
+        problems: What is not as promised, in words.
+    """
+
+    def __init__(self) -> None:
+        self.result: Any = None
+        self.surfaced = 0
+        self.problems: list[str] = []
+
+
+def run(
+    shape: str,
+    engine: str,
+    meanwhile: AbstractContextManager[object],
+    *,
+    new_loop: Callable[[], Any] = VirtualTimeLoop,
+    expected: Any = None,
+) -> Outcome:
+    """Run a shape while something is in effect that may interrupt it, clean up after it, and run it again on the same loop."""
+    outcome = Outcome()
+    problems = outcome.problems
+    unraisable: list[Any] = []
+    hook, sys.unraisablehook = sys.unraisablehook, unraisable.append
+    trace, loop = Trace(), new_loop()
+    loop.set_exception_handler(lambda _, context: problems.append(f"unhandled: {context.get('message')}"))
+    asyncio.set_event_loop(loop)
+    try:
+        task = loop.create_task(_start(shape, trace, engine))
+        try:
+            with meanwhile:
+                outcome.result = loop.run_until_complete(task)
+        except KeyboardInterrupt:
+            outcome.surfaced += 1
+        except DeadlockError:
+            problems.append("the run hangs")
+        _cancel_what_is_left(loop, outcome)
+        del task
+        # Branches whose run was dropped have had their cancellation, and may be cleaning up still.
+        loop.run_until_complete(asyncio.sleep(1000 if new_loop is VirtualTimeLoop else 0.01))
+        if trace.begun != trace.ended:
+            problems.append(f"{trace.begun - trace.ended} are still at work")
+        if asyncio.all_tasks(loop):
+            problems.append("tasks are pending")
+        again = loop.run_until_complete(_start(shape, Trace(), engine))
+        if expected is not None and again != expected:
+            problems.append("the next run goes wrong")
+        loop.run_until_complete(loop.shutdown_asyncgens())
+    except DeadlockError:
+        problems.append("the loop hangs afterwards")
+    finally:
+        loop.close()
+        asyncio.set_event_loop(None)
+        gc.collect(0)
+        sys.unraisablehook = hook
+    # Between the making of a coroutine and the `await` of it, no Python program is safe.
+    problems += [
+        f"unraisable: {found.exc_value!r}" for found in unraisable if "was never awaited" not in str(found.exc_value)
+    ]
+    return outcome
+
+
+async def _start(shape: str, trace: Trace, engine: str) -> Any:
+    return await SHAPES[shape](trace, engine)
+
+
+def _cancel_what_is_left(loop: asyncio.AbstractEventLoop, outcome: Outcome) -> None:
+    """What `asyncio.run` does at its end."""
+    left = asyncio.all_tasks(loop)
+    for task in left:
+        task.cancel()
+    try:
+        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+    except KeyboardInterrupt:
+        outcome.surfaced += 1
+    except DeadlockError:
+        outcome.problems.append("cancelling does not end it")
