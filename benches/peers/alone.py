@@ -18,7 +18,7 @@ from typing import Any
 
 from benches.peers.jobs import CHAIN, FAN_OUT, JOBS
 from benches.peers.measure import Limits, compare, do, opened, version
-from benches.peers.processes import TreeClock, descendants
+from benches.peers.processes import TreeClock, adopt_orphans, descendants
 
 DEADLINE = 30  # seconds that one job may take at first
 PATIENCE = 2  # seconds after which no further round of a job is begun
@@ -29,10 +29,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benches.peers.alone", description=__doc__)
     parser.add_argument("module", help="the library's module, as in benches.peers.libraries.ray_actors")
     parser.add_argument("--out", type=Path, required=True, help="where the results go")
-    parser.add_argument("--rounds", type=int, default=0, help="how often every job is measured at most (default: not at all)")
+    parser.add_argument(
+        "--rounds", type=int, default=0, help="how often every job is measured at most (default: not at all)"
+    )
     parser.add_argument("--spawned", type=float, help="the time, by the monotonic clock, when this process was started")
     options = parser.parse_args()
     spawned = time.monotonic() if options.spawned is None else options.spawned
+    adopt_orphans()  # a daemon that a library starts is to be counted as well
     try:
         found = asyncio.run(_alone(options.module, options.rounds, spawned, options.out))
     except ImportError as error:

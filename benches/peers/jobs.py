@@ -1,7 +1,9 @@
 """The small jobs that every library is given, as far as it does such a thing.
 
 A library's module has `PACKAGE`, `NAME` and `jobs()`, which imports the library, builds what a program would build once
-and returns by job's name a coroutine function that does the job once and returns its result, which is checked.
+and returns by job's name a coroutine function that does the job once and returns its result, which is checked. One that
+has to be started and stopped has, instead of `jobs()`, an async context manager `session()` that gives the same, and may
+say in `LEFT_OUT` by job's name why it cannot do one.
 """
 
 from __future__ import annotations

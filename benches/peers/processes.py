@@ -42,7 +42,9 @@ def descendants(of: int) -> list[int]:
             continue
         try:
             # The name in parentheses may hold anything, parentheses too.
-            state, parent = (entry / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[:2]
+            state, parent = (
+                (entry / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[:2]
+            )
         except OSError:  # it ended meanwhile
             continue
         if state != "Z":

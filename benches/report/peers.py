@@ -13,14 +13,13 @@ def section(data: dict[str, Any]) -> str:
     """Tables of every job by library: CPU time, how many times ours, what starting costs, and who was skipped and why."""
     facts = data["facts"]
     interpreter = facts["interpreter"]
-    lines = [
-        "## Beside other libraries",
-        "",
+    intro = (
         f"Measured on {interpreter['implementation']} {interpreter['version']}, {facts['date']}, the same clock and the same "
         "order; each library used as its own documentation shows, in `benches/peers`, a file each. They have other aims "
         "than a few microseconds: checkpoints, a server, typed events, other machines. A figure says what a small job "
-        "costs, and nothing of what else one gets for it.",
-    ]
+        "costs, and nothing of what else one gets for it."
+    )
+    lines = ["## Beside other libraries", "", intro]
     if apart := [record for record in data["records"] if record.get("apart")]:
         lines += ["", _how_apart(apart)]
     for job, title in data["jobs"].items():
