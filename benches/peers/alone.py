@@ -21,7 +21,7 @@ from benches.peers.measure import Limits, compare, do, opened, version
 from benches.peers.processes import TreeClock, adopt_orphans, descendants
 
 DEADLINE = 30  # seconds that one job may take at first
-PATIENCE = 2  # seconds after which no further round of a job is begun
+PATIENCE = 2  # seconds after which no fourth round of a job is begun, and no further one
 AT_LEAST = 0.2  # seconds of CPU time that a turn takes: what goes on beside the job, heartbeats say, evens out
 
 
@@ -61,7 +61,7 @@ async def _alone(name: str, rounds: int, spawned: float, out: Path) -> dict[str,
             "records": [],
             "skipped": {f"{module.NAME}, {job}": why for job, why in getattr(module, "LEFT_OUT", {}).items()},
         }
-        limits = Limits(rounds, AT_LEAST, DEADLINE, PATIENCE, clock)
+        limits = Limits(rounds, at_least=AT_LEAST, deadline=DEADLINE, patience=PATIENCE, clock=clock)
         for job in JOBS:
             if rounds and job in jobs:
                 records, skipped = await compare(job, {module: jobs[job]}, limits)

@@ -17,11 +17,11 @@ RACERS = 10
 
 CHAIN, FAN_OUT, FAN_OUT_WAIT, ANY, SYNC = "chain", "fan-out", "fan-out-wait", "any", "sync"
 JOBS = {
-    CHAIN: f"A chain of {STEPS} async steps that count",
+    CHAIN: f"A chain of {STEPS} async steps that count (dask.delayed: sync ones)",
     FAN_OUT: f"{BRANCHES} async branches that return at once",
     FAN_OUT_WAIT: f"{BRANCHES} async branches that wait for 5 ms",
     ANY: f"The first of {RACERS} async branches, the others cancelled",
-    SYNC: f"{BRANCHES} sync callables on threads",
+    SYNC: f"{BRANCHES} sync callables on threads (ray: in processes)",
 }
 EXPECTED = {
     CHAIN: STEPS,

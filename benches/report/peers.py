@@ -7,6 +7,10 @@ from typing import Any
 from benches.report.tables import number, table
 
 APART = "†"
+STARTS = (
+    "A fresh process, with the CPU time of all that it starts; what keeps something on disk begins with an empty folder, "
+    "and has to set up its database first."
+)
 
 
 def section(data: dict[str, Any]) -> str:
@@ -27,7 +31,7 @@ def section(data: dict[str, Any]) -> str:
         if rows:
             lines += ["", f"**{title}**", "", _job(rows, data["ours"])]
     if data.get("starts"):
-        lines += ["", "**From starting the interpreter to the end of the first job**", "", _starts(data)]
+        lines += ["", "**From starting the interpreter to the end of the first job**", "", STARTS, "", _starts(data)]
     if data["skipped"]:
         lines += ["", "Left out: " + "; ".join(f"{name} ({why})" for name, why in data["skipped"].items()) + "."]
     return "\n".join(lines)

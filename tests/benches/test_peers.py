@@ -108,11 +108,11 @@ def test_the_clock_of_a_library_apart_is_of_all_its_processes() -> None:
     [
         ("missing", "No module named 'no_such_library'"),
         ("refuses", "RuntimeError: it does not want to"),
-        ("hangs", "it did not end within 4 s"),
+        ("hangs", "it did not end within 2 s"),
     ],
 )
 def test_a_library_that_cannot_be_started_is_left_out_with_the_reason(how: str, reason: str) -> None:
-    assert alone(how, 4 if how == "hangs" else 50) == {"reason": reason}
+    assert alone(how, 2 if how == "hangs" else 50) == {"reason": reason}
 
 
 def test_the_page_tells_who_was_measured_apart_and_what_starting_costs() -> None:

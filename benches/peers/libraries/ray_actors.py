@@ -69,6 +69,7 @@ async def session():
             done, pending = ray.wait([worker.races.remote(item) for item in range(j.RACERS)], num_returns=1)
             for ref in pending:
                 ray.cancel(ref)
+            # (A cancellation that comes before its task is tried again two seconds later: the wall clock shows it.)
             await asyncio.gather(*pending, return_exceptions=True)
             return await done[0]
 
