@@ -1,25 +1,26 @@
 """`python -m benches.peers --out FILE`: the same small jobs with other libraries, each as its documentation shows it.
 
-A library that cannot be imported, or cannot do what is asked, is left out with its reason.
+A library that cannot be imported or started, or cannot do what is asked, is left out with its reason. Those that are
+threads and coroutines of this process take turns in it; those that bring a scheduler or a server have a process each.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import importlib
-import importlib.metadata
 import json
 import sys
-import time
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from benches.peers.jobs import EXPECTED, JOBS
+from benches.peers import apart
+from benches.peers.jobs import JOBS
+from benches.peers.measure import Job, Limits, compare
 from benches.python.facts import facts
 
-LIBRARIES = (
+TOGETHER = (
     "cano_native",
     "cano_pure",
     "asyncio_by_hand",
@@ -31,21 +32,23 @@ LIBRARIES = (
     "pydantic_graph_nodes",
     "langgraph_graph",
     "llama_index_workflows",
+    "dask_delayed",
 )
+APART = ("dask_distributed", "ray_actors", "prefect_flows")
 OURS = "cano, native"
-AT_LEAST = 0.01  # seconds of CPU time that a turn takes
-DEADLINE = 10  # seconds that one job may take at first
-NOT_TRIED = {
-    "dask, ray, prefect": "they bring a scheduler or a server of their own, and are heavy to install for jobs this small"
-}
+STARTS = 3  # how often a library of TOGETHER is started; one of APART only once
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benches.peers", description=__doc__)
     parser.add_argument("--out", type=Path, help="where the results go (default: standard output)")
     parser.add_argument("--rounds", type=int, default=5, help="how often every library has its turn (default: 5)")
+    parser.add_argument("--only", nargs="+", metavar="LIBRARY", help=f"some of: {', '.join(TOGETHER + APART)}")
     options = parser.parse_args()
-    text = json.dumps(asyncio.run(_measure(options.rounds)), indent=1, ensure_ascii=False) + "\n"
+    wanted = TOGETHER + APART if options.only is None else ("cano_native", *options.only)
+    if unknown := set(wanted) - {*TOGETHER, *APART}:
+        parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(TOGETHER + APART)}")
+    text = json.dumps(_measure(wanted, options.rounds), indent=1, ensure_ascii=False) + "\n"
     if options.out is None:
         sys.stdout.write(text)
     else:
@@ -53,70 +56,58 @@ def main() -> None:
         options.out.write_text(text, encoding="utf-8")
 
 
-async def _measure(rounds: int) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    skipped: dict[str, str] = dict(NOT_TRIED)
-    for name in LIBRARIES:
+def _measure(wanted: tuple[str, ...], rounds: int) -> dict[str, Any]:
+    conditions = facts(())
+    records, skipped, usable = asyncio.run(_together([name for name in TOGETHER if name in wanted], rounds))
+    starts = []
+    for name in [*usable, *(name for name in APART if name in wanted)]:
+        first, *more = _runs(name, rounds)
+        if "reason" in first:
+            skipped[name.replace("_", " ")] = first["reason"]
+            continue
+        began = [run["start"] for run in (first, *more) if "start" in run]
+        best = {key: min(start[key] for start in began) for key in ("cpu", "wall")}
+        starts.append({**began[0], **best, "runs": len(began)})
+        records += [{**record, "apart": True} for record in first["records"]]
+        skipped |= first["skipped"]
+        print(f"start of {name}: {best['cpu'] / 1e6:.2f} s of CPU time", file=sys.stderr)
+    return {
+        "facts": conditions,
+        "jobs": JOBS,
+        "ours": OURS,
+        "records": sorted(records, key=lambda record: list(JOBS).index(record["job"])),
+        "starts": starts,
+        "skipped": skipped,
+    }
+
+
+def _runs(name: str, rounds: int) -> list[dict[str, Any]]:
+    if name in APART:
+        return [apart.run(_module(name), rounds)]
+    return [apart.run(_module(name), 0) for _ in range(STARTS)]
+
+
+def _module(name: str) -> str:
+    return f"benches.peers.libraries.{name}"
+
+
+async def _together(names: list[str], rounds: int) -> tuple[list[dict[str, Any]], dict[str, str], list[str]]:
+    """Records, who was skipped and why, and who could be used."""
+    usable: dict[str, tuple[ModuleType, dict[str, Job]]] = {}
+    records: list[dict[str, Any]] = []
+    skipped: dict[str, str] = {}
+    for name in names:
         try:
-            module = importlib.import_module(f"benches.peers.libraries.{name}")
-            found[module.NAME] = (module.PACKAGE, module.jobs())
+            module = importlib.import_module(_module(name))
+            usable[name] = (module, module.jobs())
         except ImportError as error:
             skipped[name.replace("_", " ")] = str(error)
-    records = []
     for job in JOBS:
-        records += await _compare(job, found, skipped, rounds)
-    return {"facts": facts(()), "jobs": JOBS, "ours": OURS, "records": records, "skipped": skipped}
-
-
-async def _compare(job: str, found: dict[str, Any], skipped: dict[str, str], rounds: int) -> list[dict[str, Any]]:
-    repeats: dict[str, int] = {}
-    for name, (_, jobs) in found.items():
-        if job not in jobs:
-            continue
-        try:
-            repeats[name] = await _check(job, jobs[job])
-        except Exception as error:  # noqa: BLE001 - a library's mistake costs it its row, and no other's
-            skipped[f"{name}, {job}"] = f"{type(error).__name__}: {error}"
-    readings: dict[str, list[float]] = {name: [] for name in repeats}
-    for _ in range(rounds):
-        for name, repeat in repeats.items():
-            fn = found[name][1][job]
-            gc.collect()
-            start = time.process_time()
-            for _ in range(repeat):
-                await fn()
-            readings[name].append((time.process_time() - start) / repeat * 1e6)
-    print(f"{job}: {', '.join(f'{name} {min(values):.0f}' for name, values in readings.items())}", file=sys.stderr)
-    return [
-        {
-            "job": job,
-            "peer": name,
-            "version": importlib.metadata.version(found[name][0]) if found[name][0] else None,
-            "unit": "job",
-            "best": min(values),
-            "rounds": [round(value, 3) for value in values],
-        }
-        for name, values in readings.items()
-    ]
-
-
-async def _check(job: str, fn: Any) -> int:
-    """See that it does the job, and find out how often a turn should do it."""
-    result = await _in_time(fn)
-    if result != EXPECTED[job]:
-        raise ValueError(f"expected {EXPECTED[job]}, but {result!r} came")
-    start = time.process_time()
-    await _in_time(fn)
-    taken = time.process_time() - start
-    # A job that waits is not repeated for long: its waits are not counted, but they pass.
-    return max(1, min(200 if "wait" not in job else 20, round(AT_LEAST / max(taken, 1e-6))))
-
-
-async def _in_time(fn: Any) -> Any:
-    try:
-        return await asyncio.wait_for(fn(), DEADLINE)
-    except TimeoutError:
-        raise TimeoutError(f"it did not end within {DEADLINE} s") from None
+        able = {module: jobs[job] for module, jobs in usable.values() if job in jobs}
+        measured, refused = await compare(job, able, Limits(rounds))
+        records += measured
+        skipped |= refused
+    return records, skipped, list(usable)
 
 
 if __name__ == "__main__":
