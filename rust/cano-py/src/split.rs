@@ -24,11 +24,8 @@ mod together;
 mod turn;
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
-use std::sync::Mutex;
-use std::sync::atomic::AtomicBool;
 
-use cano_engine::{MachineError, SplitMachine, Verdict};
+use cano_engine::{Landing, MachineError, SplitMachine, Verdict, WakeFlag};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -59,8 +56,8 @@ const DEPTH_LIMIT: u32 = 40;
 pub(crate) struct SplitDriver {
     state: Confined<State>,
     /// Sync attempts that ended on their threads; the only thing other threads write.
-    landed: Mutex<VecDeque<Py<PyAny>>>,
-    landing: AtomicBool,
+    landed: Landing<Py<PyAny>>,
+    landing: WakeFlag,
     /// What the workers of a sync split over data take and bring.
     pub(crate) exchange: Exchange,
     /// The context a run was in when it entered the split.
@@ -195,8 +192,8 @@ impl SplitDriver {
                 loser_errors: RefCell::default(),
                 closed: Cell::new(false),
             }),
-            landed: Mutex::default(),
-            landing: AtomicBool::new(false),
+            landed: Landing::default(),
+            landing: WakeFlag::default(),
             exchange: Exchange::default(),
             snapshot: snapshot.unbind(),
             event_loop: event_loop.unbind(),
@@ -416,7 +413,7 @@ impl SplitDriver {
 
     /// A worker begins; whether another worker's job must be submitted.
     fn take_up(&self) -> bool {
-        self.exchange.take_up()
+        self.exchange.items.take_up()
     }
 
     /// A worker's way through the items, in a context of its own.
@@ -447,11 +444,7 @@ impl SplitDriver {
         visit.call(&self.event_loop)?;
         visit.call(&self.snapshot)?;
         self.exchange.visit(&visit)?;
-        if let Ok(landed) = self.landed.try_lock() {
-            for attempt in landed.iter() {
-                visit.call(attempt)?;
-            }
-        }
+        self.landed.show(|attempt| visit.call(attempt))?;
         self.state.get_for_gc().visit(&visit)
     }
 

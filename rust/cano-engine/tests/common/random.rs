@@ -1,4 +1,4 @@
-//! Chance that a seed repeats: SplitMix64, which needs no crate and is the same everywhere.
+//! Chance that a seed repeats: `SplitMix64`, which needs no crate and is the same everywhere.
 
 /// A source of numbers.
 pub(crate) struct Random(u64);

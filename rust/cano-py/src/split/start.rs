@@ -1,7 +1,5 @@
 //! Starting branches: the loop that every branch of every split passes through once.
 
-use std::sync::atomic::Ordering;
-
 use cano_engine::{SplitMachine, Start};
 use pyo3::exceptions::PyException;
 use pyo3::ffi;
@@ -507,7 +505,7 @@ impl SplitDriver {
         let Some(call) = state.spec.get().call.as_ref().filter(|_| !items.is_empty()) else {
             return Ok(());
         };
-        if !self.exchange.offer(items) {
+        if !self.exchange.items.offer(items) {
             return Ok(());
         }
         static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
@@ -525,15 +523,17 @@ impl SplitDriver {
     /// runs Python code, as `call_soon_threadsafe` is, is unwound by force, and aborts the process if there are native
     /// frames on its stack.
     pub(crate) fn wake_up(&self, slf: &Bound<'_, Self>) -> PyResult<Option<Py<crate::hook::Hook>>> {
-        if self.landing.load(Ordering::Acquire) || self.landing.swap(true, Ordering::AcqRel) {
+        if self.landing.is_raised() {
             return Ok(None);
         }
-        crate::hook::Hook::drain(slf).map(|hook| Some(hook.unbind()))
+        // Made before the flag goes up: were there no memory for it, nobody would ever call.
+        let hook = crate::hook::Hook::drain(slf)?;
+        Ok(self.landing.raise().then(|| hook.unbind()))
     }
 
     /// Takes in, on a worker thread, that a sync attempt has ended; one wake-up serves all that land meanwhile.
     pub(super) fn land(&self, slf: &Bound<'_, Self>, attempt: Py<PyAny>) -> PyResult<Option<Py<crate::hook::Hook>>> {
-        self.landed.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push_back(attempt);
+        self.landed.push(attempt);
         self.wake_up(slf)
     }
 }
