@@ -29,6 +29,9 @@ const EVENTS: [RunEvent; 8] = [
 /// What there is of phase, event and action, and of phase and event that is refused.
 const CELLS: usize = 57;
 
+/// Enough to get everywhere.
+const QUICK: u64 = 60_000;
+
 const DELAY: f64 = 0.5;
 
 /// One report: which event, about which state, and what a failed attempt says of itself.
@@ -246,12 +249,15 @@ fn play(seed: u64, reached: &mut BTreeSet<String>) -> u64 {
 
 #[test]
 fn whatever_is_reported_a_run_ends_once() {
-    let (most, mut reached, mut done, mut seed) = (events(60_000), BTreeSet::new(), 0, 0);
+    let (most, mut reached, mut done, mut seed) = (events(QUICK), BTreeSet::new(), 0, 0);
     while done < most {
         done += play(seed, &mut reached);
         seed += 1;
     }
     // The harness captures what `println!` writes, but not this: how much was tried is worth a line.
     writeln!(std::io::stderr(), "run machine: {done} events in {seed} runs").unwrap();
+    if most < QUICK {
+        return; // too few to get everywhere
+    }
     assert_eq!(reached.len(), CELLS, "{reached:#?}");
 }

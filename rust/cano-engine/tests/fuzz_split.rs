@@ -38,6 +38,9 @@ const DECISIONS: &[(&str, &str)] = &[
 /// Cells of phase and event in which something can be refused: all but `Stop`, and those that are legal whatever is said.
 const REFUSALS: usize = 6 * 12 - 3;
 
+/// Enough to get everywhere.
+const QUICK: u64 = 150_000;
+
 fn name(rule: &JoinRule) -> &'static str {
     match rule.strategy {
         Strategy::All if rule.fail_fast => "All",
@@ -170,13 +173,16 @@ fn add_up(split: &SplitMachine, total: Option<u32>) {
 
 #[test]
 fn whatever_is_reported_each_branch_is_counted_once() {
-    let (most, mut reached, mut done, mut seed) = (events(150_000), Reached::default(), 0, 0);
+    let (most, mut reached, mut done, mut seed) = (events(QUICK), Reached::default(), 0, 0);
     while done < most {
         done += play(seed, &mut reached);
         seed += 1;
     }
     // The harness captures what `println!` writes, but not this: how much was tried is worth a line.
     writeln!(std::io::stderr(), "split machine: {done} events in {seed} splits").unwrap();
+    if most < QUICK {
+        return; // too few to get everywhere
+    }
     let decisions: Vec<_> =
         reached.decisions.into_iter().map(|(name, how)| (name, Vec::from_iter(how).join(" "))).collect();
     let expected: Vec<_> = DECISIONS.iter().map(|&(name, how)| (name, how.to_owned())).collect();

@@ -1,4 +1,8 @@
-//! The hand-off on one thread: what each call answers. Several threads at once are in the repository's `tests/interleavings`.
+//! The hand-off: what each call answers, and real threads. Every order of a few is in the repository's `tests/interleavings`.
+
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use cano_engine::{Landing, WakeFlag, WorkQueue};
 
@@ -67,4 +71,58 @@ fn a_collector_is_shown_everything_or_its_own_error() {
     assert_eq!(landing.show(&mut note), Ok(()));
     assert_eq!(queue.show(&mut note), Err("enough"));
     assert_eq!(shown, [1, 2, 3, 1]);
+}
+
+#[test]
+fn threads_lose_nothing() {
+    const ITEMS: u32 = if cfg!(miri) { 20 } else { 2_000 };
+    const WORKERS: usize = 3;
+    /// Whoever waits so long would wait for ever.
+    const DEADLINE: Duration = Duration::from_secs(if cfg!(miri) { 600 } else { 10 });
+    let (queue, landing, flag) = (&WorkQueue::default(), &Landing::default(), &WakeFlag::default());
+    // A channel is what a pool and a loop are here: the number of a job, or a call.
+    let (calls, called) = mpsc::channel();
+    let jobs: Vec<_> = (0..WORKERS).map(|_| mpsc::channel()).collect();
+    let (submit, waiting): (Vec<_>, Vec<_>) = jobs.into_iter().unzip();
+    let mut taken = Vec::new();
+    thread::scope(|scope| {
+        for (at, jobs) in waiting.into_iter().enumerate() {
+            let (calls, next) = (calls.clone(), submit[(at + 1) % WORKERS].clone());
+            scope.spawn(move || {
+                while jobs.recv_timeout(DEADLINE) == Ok(true) {
+                    if queue.take_up() {
+                        next.send(true).unwrap();
+                    }
+                    while let Some(item) = queue.next() {
+                        landing.push(item);
+                        if flag.raise() {
+                            calls.send(()).unwrap();
+                        }
+                    }
+                }
+            });
+        }
+        for items in (0..ITEMS).collect::<Vec<_>>().chunks(7) {
+            if queue.offer(items.iter().copied()) {
+                submit[items.len() % WORKERS].send(true).unwrap();
+            }
+        }
+        while taken.len() < ITEMS as usize {
+            called.recv_timeout(DEADLINE).expect("a call, or one was lost");
+            flag.lower();
+            let mut landed = landing.take();
+            taken.extend(landed.pop_front());
+            if !landed.is_empty() {
+                landing.put_back(landed);
+            }
+            if !landing.is_empty() && flag.raise() {
+                calls.send(()).unwrap();
+            }
+        }
+        for jobs in &submit {
+            jobs.send(false).unwrap();
+        }
+    });
+    taken.sort_unstable();
+    assert_eq!(taken, (0..ITEMS).collect::<Vec<_>>(), "each once");
 }
