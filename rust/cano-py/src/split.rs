@@ -24,6 +24,7 @@ mod together;
 mod turn;
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 
 use cano_engine::{Landing, MachineError, SplitMachine, Verdict, WakeFlag};
 use pyo3::gc::{PyTraverseError, PyVisit};
