@@ -41,7 +41,8 @@ endif
 RUST_SOURCES := $(shell find rust .cargo -type f \( -name '*.rs' -o -name '*.toml' \)) Cargo.toml Cargo.lock
 PYTHON_SOURCES := $(wildcard python/cano tests examples benches tools)
 
-.PHONY: help demo test build lint format typecheck bench bench-peers bench-guard bench-rust docs wheels soak clean
+.PHONY: help demo test build lint format typecheck bench bench-peers bench-guard bench-rust docs wheels soak interleavings \
+	mutants coverage-rust miri audit clean
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F@ '{ printf "%-18s %s\n", $$1, $$2 }'
 
@@ -99,6 +100,22 @@ wheels: $(STAMPS)/maturin ## build a wheel per interpreter of PYTHONS= into dist
 soak: build $(STAMPS)/test ## the long form of the random tests, endings and leak hunts (SOAK_SECONDS= for each random test)
 	CANO_SOAK=1 CANO_FUZZ_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest -o faulthandler_timeout=$$(( $(SOAK_SECONDS) + 3600 )) \
 		tests/properties tests/endings tests/leaks tests/native tests/compat/test_many_loops.py $(ARGS)
+
+interleavings: ## what threads share, in every order of their steps: loom and shuttle (CANO_SOAK=1, CANO_SCHEDULES= go further)
+	cargo test --quiet --locked --manifest-path tests/interleavings/Cargo.toml --target-dir target/interleavings -- --nocapture --test-threads 1
+
+mutants: ## change the Rust machines in every way cargo-mutants knows; the tests must notice (cargo install cargo-mutants)
+	CARGO_PROFILE_DEV_DEBUG=none cargo mutants --package cano-engine --output target/mutants --timeout 60 $(ARGS)
+
+coverage-rust: ## which lines of the Rust engine its own tests reach (cargo install cargo-llvm-cov; rustup component add llvm-tools)
+	cargo llvm-cov --package cano-engine --locked --show-missing-lines $(ARGS)
+
+miri: ## the Rust machines and the hand-off under Miri (rustup +nightly component add miri)
+	CANO_FUZZ_EVENTS=300 MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test --quiet --locked --package cano-engine \
+		--no-default-features --target-dir target/miri --test handoff --test fuzz_split --test fuzz_run --test policy
+
+audit: ## licences, advisories and sources of every crate (cargo install cargo-deny)
+	cargo deny check
 
 clean: ## remove everything that these targets made
 	rm -rf $(VENV) target benches/rust/target dist site survey-report .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks

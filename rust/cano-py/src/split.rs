@@ -300,6 +300,7 @@ impl SplitDriver {
         drop(ended);
         state.failure.set(Some(error.into_value(py).into_any()));
         self.stop(slf, state)?;
+        self.discard_landed(py)?;
         self.wake(slf, state)
     }
 
@@ -408,18 +409,37 @@ impl SplitDriver {
 
     /// Takes in, on a worker thread, that a sync attempt has ended. What comes back, the loop is to be woken with.
     #[pyo3(name = "landed")]
-    fn python_landed(slf: &Bound<'_, Self>, attempt: Py<PyAny>) -> PyResult<Option<Py<crate::hook::Hook>>> {
-        slf.get().land(slf, attempt)
+    fn python_landed(slf: &Bound<'_, Self>, attempt: Py<PyAny>) -> PyResult<Option<Py<PyAny>>> {
+        let py = slf.py();
+        match crate::hook::caught(py, || slf.get().land(slf, attempt)) {
+            Ok(hook) => Ok(hook.map(Py::into_any)),
+            // The thread has nobody to raise it to, and the attempt would never end: the loop has to hear of it.
+            Err(error) => {
+                let partial = py.import("functools")?.getattr("partial")?;
+                partial.call1((slf.getattr("worker_failed")?, error.into_value(py))).map(|call| Some(call.unbind()))
+            }
+        }
     }
 
     /// A worker begins; whether another worker's job must be submitted.
-    fn take_up(&self) -> bool {
-        self.exchange.items.take_up()
+    fn take_up(&self, py: Python<'_>) -> PyResult<bool> {
+        crate::hook::caught(py, || {
+            crate::fail::point();
+            Ok(self.exchange.items.take_up())
+        })
     }
 
     /// A worker's way through the items, in a context of its own.
     fn cursor(slf: &Bound<'_, Self>) -> PyResult<Cursor> {
-        Cursor::new(slf)
+        crate::hook::caught(slf.py(), || Cursor::new(slf))
+    }
+
+    /// A worker has failed, and no function of the user's: what it had in hand will never be reported.
+    fn worker_failed(slf: &Bound<'_, Self>, error: &Bound<'_, PyAny>) -> PyResult<()> {
+        crate::hook::guarded(slf, || {
+            let is_decided = slf.get().state()?.machine.borrow().is_decided();
+            if is_decided { Ok(()) } else { slf.get().fail_internally(slf, PyErr::from_value(error.clone())) }
+        })
     }
 
     /// Waits (as a future) until a fresh branch may start; true at once if it may.

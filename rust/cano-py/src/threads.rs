@@ -106,20 +106,9 @@ impl Cursor {
         Ok(())
     }
 
-    /// Whether a call has left something in the context, which the next branch must not see.
-    fn is_context_used(&self, py: Python<'_>) -> bool {
-        !has_same_variables(self.context.bind(py), self.driver.get().snapshot(py))
-    }
-}
-
-#[pymethods]
-impl Cursor {
-    fn __iter__(slf: &Bound<'_, Self>) -> Py<Self> {
-        slf.clone().unbind()
-    }
-
     /// Takes in the last item's result and hands out the next item.
-    fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+    fn advance(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        crate::fail::point();
         let inner = self.inner.get()?;
         let now = inner.watch.now(self.driver.get().clock(), py)?;
         let first = inner.current.take();
@@ -144,6 +133,22 @@ impl Cursor {
                 Ok(None)
             }
         }
+    }
+
+    /// Whether a call has left something in the context, which the next branch must not see.
+    fn is_context_used(&self, py: Python<'_>) -> bool {
+        !has_same_variables(self.context.bind(py), self.driver.get().snapshot(py))
+    }
+}
+
+#[pymethods]
+impl Cursor {
+    fn __iter__(slf: &Bound<'_, Self>) -> Py<Self> {
+        slf.clone().unbind()
+    }
+
+    fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        crate::hook::caught(py, || self.advance(py))
     }
 
     /// The call raised.

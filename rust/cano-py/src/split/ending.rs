@@ -422,6 +422,9 @@ impl SplitDriver {
         let queued = self.exchange.items.withdraw();
         let turn = std::mem::take(&mut *state.to_threads.borrow_mut());
         drop((queued, turn));
+        if state.broken.get() {
+            return Ok(()); // what is left is what counts, and the machine is not asked any more
+        }
         let running = {
             let machine = state.machine.borrow();
             let live = state.live.borrow();

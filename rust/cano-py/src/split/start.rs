@@ -534,6 +534,7 @@ impl SplitDriver {
     /// Takes in, on a worker thread, that a sync attempt has ended; one wake-up serves all that land meanwhile.
     pub(super) fn land(&self, slf: &Bound<'_, Self>, attempt: Py<PyAny>) -> PyResult<Option<Py<crate::hook::Hook>>> {
         self.landed.push(attempt);
+        crate::fail::point();
         self.wake_up(slf)
     }
 }

@@ -243,6 +243,7 @@ impl SplitDriver {
         let py = slf.py();
         let state = self.state()?;
         self.landing.lower();
+        crate::fail::point();
         self.take_from_threads(slf, state)?;
         let slice_end = self.now_at(py)? + SLICE;
         loop {
@@ -255,6 +256,20 @@ impl SplitDriver {
         let more = !(self.exchange.landed.is_empty() && self.landed.is_empty());
         if more && self.landing.raise() {
             call_soon(self.event_loop.bind(py), Hook::drain(slf)?.as_any())?;
+        }
+        Ok(())
+    }
+
+    /// Lets go of what has landed in a split that has failed of itself: nobody takes it in any more.
+    pub(super) fn discard_landed(&self, py: Python<'_>) -> PyResult<()> {
+        let discard = py.import(intern!(py, "cano._engine.threads"))?.getattr(intern!(py, "discard"))?;
+        while let Some(attempt) = self.landed.pop() {
+            discard.call1((attempt.getattr(py, intern!(py, "outcome"))?,))?;
+        }
+        for one in self.exchange.landed.take() {
+            if let Ok(value) = one.outcome {
+                discard.call1((value,))?;
+            }
         }
         Ok(())
     }
