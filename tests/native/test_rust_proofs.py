@@ -78,7 +78,18 @@ def test_under_miri(tried: Callable[..., None]) -> None:
     needs("+nightly miri", how="Miri: rustup +nightly component add miri")
     said = cargo(
         *("+nightly", "miri", "test", "--quiet", "--locked", "--package", "cano-engine", "--no-default-features"),
-        *("--target-dir", "target/miri", "--test", "handoff", "--test", "fuzz_split", "--test", "fuzz_run", "--test", "policy"),
+        *(
+            "--target-dir",
+            "target/miri",
+            "--test",
+            "handoff",
+            "--test",
+            "fuzz_split",
+            "--test",
+            "fuzz_run",
+            "--test",
+            "policy",
+        ),
         CANO_FUZZ_EVENTS="300",
         MIRIFLAGS="-Zmiri-disable-isolation",
     )
