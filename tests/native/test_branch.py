@@ -127,3 +127,17 @@ async def test_a_run_on_another_thread_refuses() -> None:
     assert on_another_thread(lambda: repr(run)) == "<cano run of another thread's event loop>"
     assert run.path() == ("a",)
     run.close()
+
+
+async def test_a_split_on_another_thread_refuses() -> None:
+    run = fan_out(asyncio.sleep, [0.01], engine="native")
+    run.send(None)
+    split: Any = run
+    while not isinstance(split, core.SplitRun):
+        split = split.cr_await
+    for use in (lambda: split.send(None), split.close, lambda: split.throw(ValueError)):
+        error = on_another_thread(use)
+        assert isinstance(error, RuntimeError)
+        assert "another thread" in str(error)
+    run.close()
+    await asyncio.sleep(0)

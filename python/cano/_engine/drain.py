@@ -7,6 +7,7 @@ runs user code must have no native frame below it (see `threads`).
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .attempts import wake_loop
@@ -49,6 +50,8 @@ class Driver(Protocol):
 
     def cursor(self) -> Cursor: ...
 
+    def worker_failed(self, error: BaseException) -> None: ...
+
 
 class Drain:
     """A worker's share of a split: calls the function on item after item, until none is left or its time is up."""
@@ -64,6 +67,14 @@ class Drain:
     def __call__(self) -> None:
         """Run, on a worker thread."""
         driver = self._driver
+        try:
+            self._work(driver)
+        except BaseException as error:
+            # Not the user's function (what that raises is an outcome): a panic, or no memory. A thread has nobody to raise it
+            # to, and the item in hand would never come back: the loop has to hear of it.
+            wake_loop(driver.loop, partial(driver.worker_failed, error))
+
+    def _work(self, driver: Driver) -> None:
         if driver.take_up():
             pool.submit(self)
         while True:

@@ -5,6 +5,7 @@
 //! - **Machines** ([`plan`], [`machine`], [`split`], [`join`], [`policy`]) hold all knowledge and do nothing: an event
 //!   goes in, an action or a verdict comes out. No clock, no task, no thread, no randomness. A driver performs the
 //!   actions and reports what happened; every decision is a function of what was reported, in that order.
+//! - Beside them, [`handoff`] is what a driver with worker threads shares with them: queues, and who calls whom.
 //! - The **driver** ([`driver`], [`host`], [`trace`]; feature `driver`, on by default) runs workflows of Rust tasks on
 //!   Tokio: [`Workflow`]. Other drivers stand on the same machines (the Python package's, for one) and do without it.
 //!
@@ -17,6 +18,7 @@
 #[cfg(feature = "driver")]
 pub mod driver;
 pub mod error;
+pub mod handoff;
 #[cfg(feature = "driver")]
 pub mod host;
 pub mod join;
@@ -27,12 +29,19 @@ pub mod split;
 #[cfg(feature = "driver")]
 pub mod trace;
 
+/// What [`handoff`] is made of, in a place where `tests/interleavings` can put something that tries every order.
+mod sync {
+    pub(crate) use std::sync::atomic::{AtomicBool, Ordering};
+    pub(crate) use std::sync::{Mutex, MutexGuard};
+}
+
 #[cfg(feature = "driver")]
 pub use driver::{
     CancelToken, JoinConfig, JoinProgress, JoinStrategy, MemoryStore, RunError, RunOptions, RunReport, SplitResult,
     SplitTaskResult, StateVisit, StoreError, TaskFailure, TaskOptions, Workflow,
 };
 pub use error::MachineError;
+pub use handoff::{Landing, WakeFlag, WorkQueue};
 #[cfg(feature = "driver")]
 pub use host::{BoxError, SharedTask, Task, TaskOutcome, TaskResult};
 pub use join::{Join, JoinRule, Progress, Strategy, Verdict, percentage_need};

@@ -187,7 +187,7 @@ fn a_plan_that_contradicts_itself_is_refused() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 4 } else { 2_000 }, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Whatever is reported, in whatever order: refused events change nothing, others move as the model says.
     #[test]

@@ -87,11 +87,7 @@ fn has_constant_rate() -> bool {
 
     // "Invariant TSC" (AMD64 Architecture Programmer's Manual 3, Fn8000_0007_EDX bit 8; Intel SDM 3, 18.17.1).
     const POWER: u32 = 0x8000_0007;
-    // SAFETY: every x86-64 processor has the instruction. (A safe function only in newer versions of Rust.)
-    #[allow(unused_unsafe)]
-    unsafe {
-        __cpuid(0x8000_0000).eax >= POWER && __cpuid(POWER).edx & (1 << 8) != 0
-    }
+    __cpuid(0x8000_0000).eax >= POWER && __cpuid(POWER).edx & (1 << 8) != 0
 }
 
 #[cfg(not(target_arch = "x86_64"))]

@@ -1,5 +1,5 @@
-//! Panics on purpose, at every transition reported to a machine: for `tests/native/test_panics.py`, which builds the module
-//! with the feature `fail-points`. Without it nothing is left of this file.
+//! Panics on purpose, at every transition reported to a machine and at each step of a worker: for
+//! `tests/native/test_panics.py`, which builds the module with the feature `fail-points`. Without it nothing is left of this file.
 
 #[cfg(feature = "fail-points")]
 pub(crate) use on::{fail_at, point};
@@ -10,23 +10,29 @@ pub(crate) fn point() {}
 
 #[cfg(feature = "fail-points")]
 mod on {
-    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
     use pyo3::prelude::*;
 
     static PASSED: AtomicU64 = AtomicU64::new(0);
     static FAILS: AtomicU64 = AtomicU64::new(0);
+    static FAILS_AGAIN: AtomicBool = AtomicBool::new(false);
 
     /// Panics if it is this one's turn.
     pub(crate) fn point() {
         let passed = PASSED.fetch_add(1, Ordering::Relaxed) + 1;
-        assert!(passed != FAILS.load(Ordering::Relaxed), "injected at point {passed}");
+        let fails = FAILS.load(Ordering::Relaxed);
+        let again = FAILS_AGAIN.load(Ordering::Relaxed) && passed == fails + 1;
+        assert!(passed != fails && !again, "injected at point {passed}");
     }
 
-    /// Has the n-th point from now on panic (0: none); the answer is how many points were passed since the last call.
+    /// Has the n-th point from now on panic (0: none), and with `again` the one after it, which is in what the first panic
+    /// leads to; the answer is how many points were passed since the last call.
     #[pyfunction]
-    pub(crate) fn fail_at(n: u64) -> u64 {
+    #[pyo3(signature = (n, again = false))]
+    pub(crate) fn fail_at(n: u64, again: bool) -> u64 {
         let passed = PASSED.swap(0, Ordering::Relaxed);
+        FAILS_AGAIN.store(again && n > 0, Ordering::Relaxed);
         FAILS.store(n, Ordering::Relaxed);
         passed
     }

@@ -507,16 +507,14 @@ impl Run {
 pub(crate) struct SplitRun {
     spec: Py<SplitSpec>,
     outbox: Option<Py<PyAny>>,
-    driver: Slot<SplitDriver>,
+    /// Belongs to the thread that awaits first; one that comes second is refused before it can look.
+    driver: Confined<Slot<SplitDriver>>,
 }
-
-// SAFETY: the slot is only touched by the methods below, which check through the driver's own `Confined` state that they
-// run on the loop's thread before anything else can happen to it; a second thread that awaits the same object is refused there.
-unsafe impl Sync for SplitRun {}
 
 impl SplitRun {
     fn poll<'py>(&self, py: Python<'py>, error: Option<PyErr>) -> PyResult<Bound<'py, PyAny>> {
-        let driver = match self.driver.get(py) {
+        let slot = self.driver.get()?;
+        let driver = match slot.get(py) {
             Some(driver) => driver,
             None => {
                 if let Some(error) = error {
@@ -527,7 +525,7 @@ impl SplitRun {
                     py,
                     SplitDriver::new(py, self.spec.clone_ref(py), py.None(), None, Wants::default(), outbox)?,
                 )?;
-                self.driver.set(Some(driver.clone().unbind()));
+                slot.set(Some(driver.clone().unbind()));
                 driver
             }
         };
@@ -544,7 +542,7 @@ impl SplitRun {
     #[pyo3(signature = (plan, outbox=None))]
     fn new(plan: &Bound<'_, PyAny>, outbox: Option<Py<PyAny>>) -> PyResult<Self> {
         let spec = Py::new(plan.py(), SplitSpec::read(plan)?)?;
-        Ok(Self { spec, outbox, driver: Slot::default() })
+        Ok(Self { spec, outbox, driver: Confined::unclaimed(Slot::default()) })
     }
 
     fn __await__(slf: &Bound<'_, Self>) -> Py<Self> {
@@ -574,7 +572,7 @@ impl SplitRun {
         if is_finalizing(py) {
             return Ok(());
         }
-        match self.driver.get(py) {
+        match self.driver.get()?.get(py) {
             Some(driver) => driver.get().abandon_now(&driver),
             None => Ok(()),
         }
@@ -583,10 +581,10 @@ impl SplitRun {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.spec)?;
         visit.call(&self.outbox)?;
-        self.driver.visit(&visit)
+        self.driver.get_for_gc().visit(&visit)
     }
 
     fn __clear__(&self) {
-        self.driver.set(None);
+        self.driver.get_for_gc().set(None);
     }
 }

@@ -28,10 +28,8 @@ mod turn;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::sync::Mutex;
-use std::sync::atomic::AtomicBool;
 
-use cano_engine::{MachineError, SplitMachine, Verdict};
+use cano_engine::{Landing, MachineError, SplitMachine, Verdict, WakeFlag};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -64,8 +62,8 @@ const DEPTH_LIMIT: u32 = 40;
 pub(crate) struct SplitDriver {
     state: Confined<State>,
     /// Sync attempts that ended on their threads; the only thing other threads write.
-    landed: Mutex<VecDeque<Py<PyAny>>>,
-    landing: AtomicBool,
+    landed: Landing<Py<PyAny>>,
+    landing: WakeFlag,
     /// What the workers of a sync split over data take and bring.
     pub(crate) exchange: Exchange,
     /// The context a run was in when it entered the split.
@@ -200,8 +198,8 @@ impl SplitDriver {
                 loser_errors: RefCell::default(),
                 closed: Cell::new(false),
             }),
-            landed: Mutex::default(),
-            landing: AtomicBool::new(false),
+            landed: Landing::default(),
+            landing: WakeFlag::default(),
             exchange: Exchange::default(),
             snapshot: snapshot.unbind(),
             event_loop: event_loop.unbind(),
@@ -310,6 +308,7 @@ impl SplitDriver {
         self.count_anew(state);
         state.failure.set(Some(error.into_value(slf.py()).into_any()));
         self.stop(slf, state)?;
+        self.discard_landed(slf.py())?;
         self.wake(slf, state)
     }
 
@@ -443,18 +442,37 @@ impl SplitDriver {
 
     /// Takes in, on a worker thread, that a sync attempt has ended. What comes back, the loop is to be woken with.
     #[pyo3(name = "landed")]
-    fn python_landed(slf: &Bound<'_, Self>, attempt: Py<PyAny>) -> PyResult<Option<Py<crate::hook::Hook>>> {
-        slf.get().land(slf, attempt)
+    fn python_landed(slf: &Bound<'_, Self>, attempt: Py<PyAny>) -> PyResult<Option<Py<PyAny>>> {
+        let py = slf.py();
+        match crate::hook::caught(py, || slf.get().land(slf, attempt)) {
+            Ok(hook) => Ok(hook.map(Py::into_any)),
+            // The thread has nobody to raise it to, and the attempt would never end: the loop has to hear of it.
+            Err(error) => {
+                let partial = py.import("functools")?.getattr("partial")?;
+                partial.call1((slf.getattr("worker_failed")?, error.into_value(py))).map(|call| Some(call.unbind()))
+            }
+        }
     }
 
     /// A worker begins; whether another worker's job must be submitted.
-    fn take_up(&self) -> bool {
-        self.exchange.take_up()
+    fn take_up(&self, py: Python<'_>) -> PyResult<bool> {
+        crate::hook::caught(py, || {
+            crate::fail::point();
+            Ok(self.exchange.items.take_up())
+        })
     }
 
     /// A worker's way through the items, in a context of its own.
     fn cursor(slf: &Bound<'_, Self>) -> PyResult<Cursor> {
-        Cursor::new(slf)
+        crate::hook::caught(slf.py(), || Cursor::new(slf))
+    }
+
+    /// A worker has failed, and no function of the user's: what it had in hand will never be reported.
+    fn worker_failed(slf: &Bound<'_, Self>, error: &Bound<'_, PyAny>) -> PyResult<()> {
+        crate::hook::guarded(slf, || {
+            let is_decided = slf.get().state()?.machine.borrow().is_decided();
+            if is_decided { Ok(()) } else { slf.get().fail_internally(slf, PyErr::from_value(error.clone())) }
+        })
     }
 
     /// Waits (as a future) until a fresh branch may start; true at once if it may.
@@ -480,11 +498,7 @@ impl SplitDriver {
         visit.call(&self.event_loop)?;
         visit.call(&self.snapshot)?;
         self.exchange.visit(&visit)?;
-        if let Ok(landed) = self.landed.try_lock() {
-            for attempt in landed.iter() {
-                visit.call(attempt)?;
-            }
-        }
+        self.landed.show(|attempt| visit.call(attempt))?;
         self.state.get_for_gc().visit(&visit)
     }
 

@@ -4,9 +4,8 @@
 //! below it. Costs a tenth of a job per item.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use cano_engine::{Landing, WorkQueue};
 use pyo3::exceptions::PyStopIteration;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
@@ -31,78 +30,19 @@ pub(crate) struct Landed {
     pub(crate) ended: f64,
 }
 
-/// What the loop's thread and the workers share. Nothing is called or let go of while a lock is held.
+/// What the loop's thread and the workers share.
 #[derive(Default)]
 pub(crate) struct Exchange {
-    queue: Mutex<std::collections::VecDeque<(u32, Py<PyAny>)>>,
-    landed: Mutex<Vec<Landed>>,
-    /// Whether a job that will look at the queue waits for a worker.
-    pending: AtomicBool,
-    used: AtomicBool,
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing panics while it holds a lock; if it did, the queues would be as good as before.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) items: WorkQueue<(u32, Py<PyAny>)>,
+    pub(crate) landed: Landing<Landed>,
 }
 
 impl Exchange {
-    /// Queues items; whether a job must be submitted that looks at them.
-    pub(crate) fn offer(&self, items: Vec<(u32, Py<PyAny>)>) -> bool {
-        self.used.store(true, Ordering::Relaxed);
-        locked(&self.queue).extend(items);
-        !self.pending.swap(true, Ordering::AcqRel)
-    }
-
-    /// A worker begins; whether another job must be submitted, because there is more than it can begin with.
-    ///
-    /// So workers start one after the other, for as long as items wait: short calls are done by the first, while calls
-    /// that block let the next one begin at once.
-    pub(crate) fn take_up(&self) -> bool {
-        self.pending.store(false, Ordering::Release);
-        let waiting = locked(&self.queue).len();
-        waiting > 1 && !self.pending.swap(true, Ordering::AcqRel)
-    }
-
-    /// Whether anything was ever queued.
-    pub(crate) fn is_used(&self) -> bool {
-        self.used.load(Ordering::Relaxed)
-    }
-
-    /// Takes back what no worker has taken up.
-    pub(crate) fn withdraw(&self) -> std::collections::VecDeque<(u32, Py<PyAny>)> {
-        std::mem::take(&mut *locked(&self.queue))
-    }
-
-    pub(crate) fn take_landed(&self) -> Vec<Landed> {
-        std::mem::take(&mut *locked(&self.landed))
-    }
-
-    /// Puts back what there was no time for, before what has landed since.
-    pub(crate) fn put_back(&self, mut rest: Vec<Landed>) {
-        let mut landed = locked(&self.landed);
-        rest.append(&mut landed);
-        *landed = rest;
-    }
-
-    pub(crate) fn has_landed(&self) -> bool {
-        !locked(&self.landed).is_empty()
-    }
-
     pub(crate) fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        if let Ok(queue) = self.queue.try_lock() {
-            for (_, item) in queue.iter() {
-                visit.call(item)?;
-            }
-        }
-        if let Ok(landed) = self.landed.try_lock() {
-            for one in landed.iter() {
-                match &one.outcome {
-                    Ok(it) | Err(it) => visit.call(it)?,
-                }
-            }
-        }
-        Ok(())
+        self.items.show(|(_, item)| visit.call(item))?;
+        self.landed.show(|one| match &one.outcome {
+            Ok(it) | Err(it) => visit.call(it),
+        })
     }
 }
 
@@ -159,11 +99,40 @@ impl Cursor {
             },
         };
         let driver = self.driver.bind(py);
-        locked(&driver.get().exchange.landed).push(Landed { index, outcome, started, ended: now });
+        driver.get().exchange.landed.push(Landed { index, outcome, started, ended: now });
         if let Some(hook) = driver.get().wake_up(driver)? {
             inner.wake.set(Some(hook));
         }
         Ok(())
+    }
+
+    /// Takes in the last item's result and hands out the next item.
+    fn advance(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        crate::fail::point();
+        let inner = self.inner.get()?;
+        let now = inner.watch.now(self.driver.get().clock(), py)?;
+        let first = inner.current.take();
+        let had_one = first.is_some();
+        inner.current.set(first);
+        self.settle(py, inner, now)?;
+        if inner.wake.is_set() || (had_one && self.is_context_used(py)) {
+            return Ok(None);
+        }
+        if now - inner.watch.started() > SHARE {
+            inner.late.set(true);
+            return Ok(None);
+        }
+        let next = self.driver.get().exchange.items.next();
+        match next {
+            Some((index, item)) => {
+                inner.current.set(Some((index, now)));
+                Ok(Some(item))
+            }
+            None => {
+                inner.empty.set(true);
+                Ok(None)
+            }
+        }
     }
 
     /// Whether a call has left something in the context, which the next branch must not see.
@@ -178,32 +147,8 @@ impl Cursor {
         slf.clone().unbind()
     }
 
-    /// Takes in the last item's result and hands out the next item.
     fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        let inner = self.inner.get()?;
-        let now = inner.watch.now(self.driver.get().clock(), py)?;
-        let first = inner.current.take();
-        let had_one = first.is_some();
-        inner.current.set(first);
-        self.settle(py, inner, now)?;
-        if inner.wake.is_set() || (had_one && self.is_context_used(py)) {
-            return Ok(None);
-        }
-        if now - inner.watch.started() > SHARE {
-            inner.late.set(true);
-            return Ok(None);
-        }
-        let next = locked(&self.driver.get().exchange.queue).pop_front();
-        match next {
-            Some((index, item)) => {
-                inner.current.set(Some((index, now)));
-                Ok(Some(item))
-            }
-            None => {
-                inner.empty.set(true);
-                Ok(None)
-            }
-        }
+        crate::hook::caught(py, || self.advance(py))
     }
 
     /// The call raised.

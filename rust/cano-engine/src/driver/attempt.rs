@@ -63,10 +63,8 @@ impl<S: Send + Sync + 'static> Work<S> {
             Self::Bounded(future) => future.as_mut().poll(cx),
             Self::Spawned(AbortOnDrop(handle)) => Pin::new(handle).poll(cx).map(|ended| match ended {
                 Ok(outcome) => outcome,
-                Err(error) => Err(match error.try_into_panic() {
-                    Ok(payload) => TaskFailure::panicked(payload.as_ref()),
-                    Err(error) => TaskFailure::Error(Box::new(error)),
-                }),
+                Err(error) if error.is_panic() => Err(TaskFailure::panicked(error.into_panic().as_ref())),
+                Err(error) => Err(TaskFailure::Error(Box::new(error))),
             }),
         }));
         polled.unwrap_or_else(|payload| Poll::Ready(Err(TaskFailure::panicked(payload.as_ref()))))

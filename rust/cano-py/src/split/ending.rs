@@ -430,13 +430,16 @@ impl SplitDriver {
 
     /// Cancels what is queued for worker threads, or runs on one in a way that is not in `live`: nobody waits for it.
     fn forget_items(&self, py: Python<'_>, state: &State) -> PyResult<()> {
-        let queued = self.exchange.withdraw();
+        let queued = self.exchange.items.withdraw();
         let turn = std::mem::take(&mut *state.to_threads.borrow_mut());
         drop((queued, turn));
+        if state.broken.get() {
+            return Ok(()); // what is left is what counts, and the machine is not asked any more
+        }
         let running = {
             let machine = state.machine.borrow();
             let live = state.live.borrow();
-            if machine.live() as usize <= live.len() || !self.exchange.is_used() {
+            if machine.live() as usize <= live.len() || !self.exchange.items.is_used() {
                 return Ok(());
             }
             let table = state.table.borrow();

@@ -1,7 +1,5 @@
 //! What goes to worker threads, and how they wake the loop when something has landed.
 
-use std::sync::atomic::Ordering;
-
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -23,7 +21,7 @@ impl SplitDriver {
         let Some(call) = state.spec.get().call.as_ref().filter(|_| !items.is_empty()) else {
             return Ok(());
         };
-        if !self.exchange.offer(items) {
+        if !self.exchange.items.offer(items) {
             return Ok(());
         }
         static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
@@ -41,15 +39,18 @@ impl SplitDriver {
     /// runs Python code, as `call_soon_threadsafe` is, is unwound by force, and aborts the process if there are native
     /// frames on its stack.
     pub(crate) fn wake_up(&self, slf: &Bound<'_, Self>) -> PyResult<Option<Py<crate::hook::Hook>>> {
-        if self.landing.load(Ordering::Acquire) || self.landing.swap(true, Ordering::AcqRel) {
+        if self.landing.is_raised() {
             return Ok(None);
         }
-        crate::hook::Hook::drain(slf).map(|hook| Some(hook.unbind()))
+        // Made before the flag goes up: were there no memory for it, nobody would ever call.
+        let hook = crate::hook::Hook::drain(slf)?;
+        Ok(self.landing.raise().then(|| hook.unbind()))
     }
 
     /// Takes in, on a worker thread, that a sync attempt has ended; one wake-up serves all that land meanwhile.
     pub(super) fn land(&self, slf: &Bound<'_, Self>, attempt: Py<PyAny>) -> PyResult<Option<Py<crate::hook::Hook>>> {
-        self.landed.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push_back(attempt);
+        self.landed.push(attempt);
+        crate::fail::point();
         self.wake_up(slf)
     }
 }

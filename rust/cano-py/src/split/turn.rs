@@ -1,7 +1,5 @@
 //! Turns of the loop: what ends one, what begins one.
 
-use std::sync::atomic::Ordering;
-
 use pyo3::intern;
 use pyo3::prelude::*;
 
@@ -268,21 +266,34 @@ impl SplitDriver {
     pub(crate) fn drain(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let state = self.state()?;
-        self.landing.store(false, Ordering::Release);
+        self.landing.lower();
+        crate::fail::point();
         self.take_from_threads(slf, state)?;
         let slice_end = self.now_at(py)? + SLICE;
         loop {
-            let next = self.landed.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop_front();
-            let Some(attempt) = next else { break };
+            let Some(attempt) = self.landed.pop() else { break };
             self.take_landed(slf, state, attempt.bind(py))?;
             if self.now_at(py)? >= slice_end {
                 break;
             }
         }
-        let more = self.exchange.has_landed()
-            || !self.landed.lock().unwrap_or_else(std::sync::PoisonError::into_inner).is_empty();
-        if more && !self.landing.swap(true, Ordering::AcqRel) {
+        let more = !(self.exchange.landed.is_empty() && self.landed.is_empty());
+        if more && self.landing.raise() {
             call_soon(self.event_loop.bind(py), Hook::drain(slf)?.as_any())?;
+        }
+        Ok(())
+    }
+
+    /// Lets go of what has landed in a split that has failed of itself: nobody takes it in any more.
+    pub(super) fn discard_landed(&self, py: Python<'_>) -> PyResult<()> {
+        let discard = py.import(intern!(py, "cano._engine.threads"))?.getattr(intern!(py, "discard"))?;
+        while let Some(attempt) = self.landed.pop() {
+            discard.call1((attempt.getattr(py, intern!(py, "outcome"))?,))?;
+        }
+        for one in self.exchange.landed.take() {
+            if let Ok(value) = one.outcome {
+                discard.call1((value,))?;
+            }
         }
         Ok(())
     }
@@ -321,22 +332,20 @@ impl SplitDriver {
 
     /// Takes in what the workers of a sync split over data have brought, for at most a time slice.
     fn take_from_threads(&self, slf: &Bound<'_, Self>, state: &State) -> PyResult<()> {
-        let landed = self.exchange.take_landed();
+        let mut landed = self.exchange.landed.take();
         if landed.is_empty() {
             return Ok(());
         }
         let py = slf.py();
         let watch = self.clock.stopwatch(py)?;
-        let mut landed = landed.into_iter();
-        for one in landed.by_ref() {
+        while let Some(one) = landed.pop_front() {
             self.take_one(slf, state, one)?;
             if watch.now(&self.clock, py)? - watch.started() >= SLICE {
                 break;
             }
         }
-        let rest: Vec<Landed> = landed.collect();
-        if !rest.is_empty() {
-            self.exchange.put_back(rest);
+        if !landed.is_empty() {
+            self.exchange.landed.put_back(landed);
         }
         Ok(())
     }

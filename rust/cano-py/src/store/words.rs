@@ -6,6 +6,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyList, PyString, PyType};
 
+use crate::split::is_coroutine;
+
 /// The text of a key of a subclass of `str` (a member of a `StrEnum`, say), as a plain string.
 #[cold]
 pub(super) fn plain_string<'py>(key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyString>> {
@@ -43,8 +45,7 @@ pub(super) fn describe_keys(keys: &Bound<'_, PyList>) -> PyResult<String> {
 }
 
 pub(super) fn refuse_coroutine(value: &Bound<'_, PyAny>) -> PyResult<()> {
-    // SAFETY: `value` is a live object.
-    if unsafe { ffi::PyCoro_CheckExact(value.as_ptr()) } == 0 {
+    if !is_coroutine(value) {
         return Ok(());
     }
     value.call_method0("close")?;
