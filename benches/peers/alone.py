@@ -64,6 +64,9 @@ async def _alone(name: str, rounds: int, spawned: float, out: Path) -> dict[str,
         limits = Limits(rounds, at_least=AT_LEAST, deadline=DEADLINE, patience=PATIENCE, clock=clock)
         for job in JOBS:
             if rounds and job in jobs:
+                # What is told if this process has to be ended over it, or falls over: the other jobs are not lost.
+                unfinished = f"{module.NAME}, {job}"
+                _write(out, {**found, "skipped": {**found["skipped"], unfinished: "it did not come to its end"}})
                 records, skipped = await compare(job, {module: jobs[job]}, limits)
                 found["records"] += records
                 found["skipped"] |= skipped

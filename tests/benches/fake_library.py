@@ -38,8 +38,13 @@ async def session():
     if HOW == "refuses":
         raise RuntimeError("it does not want to")
     helper = start()
+    calls = 0
 
     async def returns() -> int:
+        nonlocal calls
+        calls += 1
+        if HOW == "dies later" and calls > 3:
+            os._exit(1)
         if HOW == "hangs":
             await asyncio.Event().wait()
         helper.stdin.write(b"\n")
@@ -50,7 +55,10 @@ async def session():
     async def wrong() -> int:
         return -1
 
-    yield {j.FAN_OUT: returns, j.SYNC: wrong}
+    async def waits() -> int:
+        return j.EXPECTED[j.FAN_OUT_WAIT]
+
+    yield {j.FAN_OUT: waits, j.FAN_OUT_WAIT: returns} if HOW == "dies later" else {j.FAN_OUT: returns, j.SYNC: wrong}
     helper.stdin.close()
     helper.wait()
     helper.stdout.close()

@@ -115,6 +115,14 @@ def test_a_library_that_cannot_be_started_is_left_out_with_the_reason(how: str, 
     assert alone(how, 2 if how == "hangs" else 50) == {"reason": reason}
 
 
+@on_linux
+def test_a_process_that_falls_over_keeps_what_was_measured() -> None:
+    # Its first three times are well, and so it is measured.
+    found = alone("dies later")
+    assert [record["job"] for record in found["records"]] == [FAN_OUT]
+    assert found["skipped"]["fake, fan-out-wait"] == "it did not come to its end"
+
+
 def test_the_page_tells_who_was_measured_apart_and_what_starting_costs() -> None:
     facts = {"interpreter": {"implementation": "CPython", "version": "3.11.7"}, "date": "today"}
     record = {"job": FAN_OUT, "version": "1", "unit": "job", "wall": 2_000.0, "turns": 3, "rounds": []}
