@@ -69,4 +69,5 @@ def test_a_process_ends_as_it_should(engine: str, ending: str, tried: Any) -> No
         assert (process.returncode, process.stdout, process.stderr) == (code, stdout, ""), f"seed {seed}"
     tried(processes=repeats)
     # The fastest: how busy the machine is with other things says nothing about us.
-    assert fastest < PATIENCE * (SLOW_MACHINE if SOAK else 1)
+    busy = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    assert fastest < PATIENCE * (SLOW_MACHINE if SOAK else busy)
