@@ -329,7 +329,7 @@ def leaving(engine: str, place: str, leave: Callable[[], Any]) -> None:
 
 
 PLACES = (
-    "source", "asynchronous source", "first step", "after a yield", "update", "finally", "strategy", "retry_on",
+    "source", "asynchronous source", "first step", "after a yield", "update", "finally", "strategy", "retry_on", "observer",
     "last event", "thread", "task", "callback", "rows", "end",
 )  # fmt: skip
 
