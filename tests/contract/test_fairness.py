@@ -104,6 +104,8 @@ def many(engine):
     ids=["at once", "suspending", "bulkhead", "bulkhead, suspending", "failing", "retrying", "sleeping"],
 )
 async def test_starting_and_ending_branches(engine, many, fn, options):
+    if fn is fail:
+        many //= 2  # the group of all their exceptions is made in one go: about 100 ns for each of them
     async with Probe() as probe:
         try:
             result: Any = await fan_out(fn, range(many), engine=engine, **options)

@@ -211,9 +211,15 @@ impl State {
         }
     }
 
-    /// Whether it waits for this very thing; a wake-up that comes too late is none.
+    /// Whether a future's call is what it waits for. One that comes too late, when `look_again` was faster, is not; but what only
+    /// looks like a future may call with whatever it likes.
     pub(crate) fn waits_for(&self, py: Python<'_>, future: &Bound<'_, PyAny>) -> bool {
-        self.waiter.get(py).is_some_and(|waiter| waiter.is(future))
+        self.waiter.get(py).is_some_and(|waiter| {
+            waiter.is(future)
+                || !(park::is_plain(&waiter)
+                    || park::is_plain(future)
+                    || waiter.is_exact_instance_of::<crate::pause::Pause>())
+        })
     }
 
     pub(crate) fn waiter<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {

@@ -132,7 +132,9 @@ class Branch:
 
     def _wakeup(self, future: Any) -> None:
         """The callback on what the branch waits for; the loop has entered the branch's context already."""
-        if self._fut_waiter is not future:  # `look_again` was faster
+        waiter = self._fut_waiter
+        # Too late if `look_again` was faster; but what only looks like a future may call with whatever it likes.
+        if waiter is not future and (waiter is None or type(waiter) in _PLAIN or type(future) in _PLAIN):
             return
         split = self.split
         try:
@@ -225,6 +227,8 @@ class Branch:
             return
         try:
             problem = self._wait_for(yielded)
+        except (KeyboardInterrupt, SystemExit):
+            raise  # leaves through the loop; what waits then is looked after when the run is cancelled for it
         except BaseException as error:  # what looks like a future may be anything
             self._loop.call_soon(self._resume_alone, error)
         else:
@@ -243,9 +247,15 @@ class Branch:
         if yielded is self:
             return f"Task cannot await on itself: {self!r}"
         yielded._asyncio_future_blocking = False
-        yielded.add_done_callback(self._wakeup, context=self._context)
+        # Before the future hears of it: one may call back at once, and then the branch goes on in there.
         self._fut_waiter = yielded
-        if self._must_cancel and yielded.cancel(msg=self._cancel_message):
+        try:
+            yielded.add_done_callback(self._wakeup, context=self._context)
+        except BaseException:
+            if self._fut_waiter is yielded:
+                self._fut_waiter = None
+            raise
+        if self._fut_waiter is yielded and self._must_cancel and yielded.cancel(msg=self._cancel_message):
             self._must_cancel = False
         return None
 
@@ -480,3 +490,7 @@ def _base_tasks() -> Any:
 
 
 __all__ = ["CANCELLED", "ERROR", "OK", "Branch", "Pause"]
+
+
+# What calls back once, when it is done, with itself.
+_PLAIN = (asyncio.Future, Pause)

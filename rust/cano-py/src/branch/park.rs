@@ -25,17 +25,23 @@ pub(super) fn park(branch: &Bound<'_, Branch>, state: &State, yielded: &Bound<'_
     }
     let blocking = match yielded.getattr_opt(intern!(py, "_asyncio_future_blocking")) {
         Ok(blocking) => blocking.filter(|blocking| !blocking.is_none()),
-        Err(error) => return later(branch, state, error),
+        Err(error) => return raised(branch, state, error),
     };
     let problem = match blocking {
         None => format!("Task got bad yield: {}", repr(yielded)),
         Some(blocking) => match wait_for(branch, state, yielded, &blocking) {
             Ok(None) => return Ok(()),
             Ok(Some(problem)) => problem,
-            Err(error) => return later(branch, state, error),
+            Err(error) => return raised(branch, state, error),
         },
     };
     later(branch, state, PyRuntimeError::new_err(problem))
+}
+
+/// What looks like a future has raised. An interrupt leaves through the loop; what waits is looked after when the run is cancelled
+/// for it.
+fn raised(branch: &Bound<'_, Branch>, state: &State, error: PyErr) -> PyResult<()> {
+    if super::is_fatal(branch.py(), &error) { Err(error) } else { later(branch, state, error) }
 }
 
 /// Waits for a future; the answer is what is wrong with it, if something is.
@@ -71,12 +77,21 @@ fn wait_for(
     let Some(driver) = state.driver.get(py) else {
         return Ok(None);
     };
-    if !driver.get().wait_together(&driver, state.key.get(), future)? {
-        // In the snapshot, not in the branch's context: that is entered in the step.
-        add_done_callback(future, branch.as_any(), driver.get().snapshot(py))?;
-    }
+    // Before the future hears of it: one may call back at once, and then the branch goes on in there.
     state.waiter.set(Some(future.clone().unbind()));
-    if state.must_cancel.get() {
+    let added = match driver.get().wait_together(&driver, state.key.get(), future) {
+        // In the snapshot, not in the branch's context: that is entered in the step.
+        Ok(false) => add_done_callback(future, branch.as_any(), driver.get().snapshot(py)),
+        together => together.map(drop),
+    };
+    let waits = state.waiter.get(py).is_some_and(|waiter| waiter.is(future));
+    if let Err(error) = added {
+        if waits {
+            state.waiter.set(None);
+        }
+        return Err(error);
+    }
+    if waits && state.must_cancel.get() {
         let message = state.seldom.get().and_then(|seldom| seldom.cancel_message.get(py));
         if super::interface::cancel_future(future, message.as_ref())? {
             state.must_cancel.set(false);
