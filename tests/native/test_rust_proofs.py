@@ -19,6 +19,9 @@ import pytest
 ROOT = Path(__file__).parent.parent.parent
 EVENTS = 10_000_000
 SCHEDULES = 1_000_000
+# Lines that a `match` or an `else` must have and nothing reaches: no retry is left where there is no back-off; a queue that is
+# not empty has a first element.
+UNREACHABLE = {"policy.rs": 1, "split.rs": 1}
 
 pytestmark = [
     pytest.mark.slow,
@@ -123,6 +126,8 @@ def test_coverage_of_the_machines(tmp_path: Path, tried: Callable[..., None]) ->
         name = file["filename"].partition("rust/cano-engine/src/")[2]
         lines = file["summary"]["lines"]
         tried(lines=lines["count"], covered_lines=lines["covered"])
-        if name and not name.startswith(("driver/", "host", "trace")) and lines["covered"] < lines["count"]:
+        if lines["count"] - lines["covered"] > UNREACHABLE.get(name, 0) and not name.startswith(
+            ("driver/", "host", "trace")
+        ):
             missed[name] = lines
     assert not missed
