@@ -80,8 +80,9 @@ def test_no_memory_is_left(engine: str, shape: str, tried: Callable[..., None]) 
     counts, bad = fail_allocations(engine, shape, "on", 600, 600 if SOAK else 3)
     tried(allocations=sum(counts.values()), hangs=counts.get("hang", 0), aborts=counts.get("crash: SIGABRT", 0))
     if engine == "native":
-        # OPEN: a method of a native class that finds no memory panics in PyO3; where there is none for the PanicException
-        # either, PyO3's trampoline panics anew and aborts the process. No other crash, and nothing wrong, is let pass.
+        # A limit, and named as one on the page: a method of a native class that finds no memory panics in PyO3; where there is
+        # none for the PanicException either, PyO3's trampoline panics anew and aborts the process. No other crash, and
+        # nothing wrong, is let pass.
         bad = [found for found in bad if found[1] != "crash: SIGABRT"]
     assert bad == []
 
