@@ -73,8 +73,9 @@ pub(crate) struct State {
     coro: Coroutine,
     /// Its own, or the context it would be a copy of (`split/entered.rs`).
     context: Slot,
-    /// A future, or a `Pause`.
+    /// A future, or a `Pause`, which the collector may not see.
     waiter: Slot,
+    hides_waiter: Cell<bool>,
     /// The result, or the exception.
     payload: Slot,
     seldom: OnceCell<Box<Seldom>>,
@@ -117,6 +118,7 @@ impl Branch {
                 coro: Coroutine::default(),
                 context: Slot::new(snapshot.clone().unbind()),
                 waiter: Slot::default(),
+                hides_waiter: Cell::new(false),
                 payload: Slot::default(),
                 seldom: OnceCell::new(),
             }),
@@ -201,6 +203,26 @@ impl State {
 
     pub(crate) fn set_waiter(&self, waiter: &Bound<'_, PyAny>) {
         self.waiter.set(Some(waiter.clone().unbind()));
+    }
+
+    /// Has the collector ignore the pause that it waits for, if nobody else can see it: beside the branch and the frame that
+    /// awaits it there is the caller's reference.
+    pub(crate) fn hide_waiter(&self, pause: &Bound<'_, PyAny>) {
+        if crate::collector::references(pause.as_ptr()) == 3 {
+            crate::collector::hide(pause);
+            self.hides_waiter.set(true);
+        }
+    }
+
+    /// What it waits for, for somebody else.
+    fn hand_out_waiter<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        let waiter = self.waiter.get(py);
+        if self.hides_waiter.replace(false)
+            && let Some(pause) = &waiter
+        {
+            crate::collector::show(pause);
+        }
+        waiter
     }
 
     /// Whether it waits for something that is to come.
@@ -311,6 +333,7 @@ pub(crate) fn take_step(branch: &Bound<'_, Branch>, state: &State, error: Option
         error = Some(state.cancelled_error());
     }
     state.waiter.set(None);
+    state.hides_waiter.set(false);
     state.steps.set(state.steps.get().wrapping_add(1));
     let Some(coro) = state.coro.get(py) else {
         return Ok(());
@@ -389,7 +412,8 @@ fn traverse(state: &State, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
     state.driver.visit(visit)?;
     visit.call(&state.event_loop)?;
     state.coro.visit(visit)?;
-    for slot in [&state.context, &state.waiter, &state.payload] {
+    crate::collector::visit_waiter(&state.waiter, state.hides_waiter.get(), visit)?;
+    for slot in [&state.context, &state.payload] {
         slot.visit(visit)?;
     }
     if let Some(seldom) = state.seldom.get() {

@@ -26,6 +26,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
 use crate::branch::Branch;
+use crate::confined::Slot;
 use crate::split::SplitDriver;
 
 const MAY_HIDE: bool = !cfg!(Py_GIL_DISABLED);
@@ -58,23 +59,39 @@ fn is_tracked(object: *mut ffi::PyObject) -> bool {
     unsafe { ffi::PyObject_GC_IsTracked(object) != 0 }
 }
 
-/// Has the collector ignore a branch, which its split shows it instead.
+/// Has the collector ignore an object of a class of ours (`Branch`, `Pause`), which its owner shows it instead.
 #[inline]
-pub(crate) fn hide(branch: &Bound<'_, Branch>) {
+pub(crate) fn hide<T>(object: &Bound<'_, T>) {
     if MAY_HIDE {
         // SAFETY: alive, and of a class with `__traverse__`; untracking what is not tracked does nothing. PyO3's deallocator
-        // of such classes untracks in the same way, so a branch that is not tracked may be let go of as it is.
-        unsafe { ffi::PyObject_GC_UnTrack(branch.as_ptr().cast()) };
+        // of such classes untracks in the same way, so an object that is not tracked may be let go of as it is.
+        unsafe { ffi::PyObject_GC_UnTrack(object.as_ptr().cast()) };
     }
 }
 
-/// Has the collector see a branch itself.
+/// Has the collector see such an object itself.
 #[inline]
-pub(crate) fn show(branch: &Bound<'_, Branch>) {
-    if MAY_HIDE && !is_tracked(branch.as_ptr()) {
+pub(crate) fn show<T>(object: &Bound<'_, T>) {
+    if MAY_HIDE && !is_tracked(object.as_ptr()) {
         // SAFETY: alive, fully made, and not tracked.
-        unsafe { ffi::PyObject_GC_Track(branch.as_ptr().cast()) };
+        unsafe { ffi::PyObject_GC_Track(object.as_ptr().cast()) };
     }
+}
+
+/// Shows the collector what a branch waits for in its slot: itself, or, of a pause that is hidden, what it holds. Of a hidden pause
+/// nobody knows but the branch and the frame that awaits it.
+pub(crate) fn visit_waiter(waiter: &Slot, hidden: bool, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+    if !hidden {
+        return waiter.visit(visit);
+    }
+    let object = waiter.take();
+    let answer = match &object {
+        Some(pause) if is_tracked(pause.as_ptr()) => visit.call(pause),
+        Some(pause) if references(pause.as_ptr()) == 2 => look_into(pause, visit),
+        _ => Ok(()),
+    };
+    waiter.set(object);
+    answer
 }
 
 /// Shows the collector a branch that may be hidden: itself, or what it holds.

@@ -144,6 +144,10 @@ pub(crate) fn park(pause: &Bound<'_, Pause>, state: &State) -> PyResult<()> {
         let message = state.take_cancel_message();
         return Pause::cancel(pause, message).map(drop);
     }
+    // One that holds something of the user's is left to the collector.
+    if pause.get().result.is_none(py) {
+        state.hide_waiter(pause.as_any());
+    }
     let when = driver.get().now_in_turn(py)? + pause.get().delay;
     inner.timer.set(driver.get().add_timer(&driver, when, Due::Pause(state.key.get()))?);
     Ok(())

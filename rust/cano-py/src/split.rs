@@ -49,6 +49,7 @@ pub(crate) use live::Key;
 use live::{Attempt, Live};
 use place::LazyScope;
 pub(crate) use place::Place;
+use together::Awaited;
 
 /// How long the engine works in one loop callback before others have their turn, in seconds (promised: about 10 ms).
 pub(crate) const SLICE: f64 = 0.002;
@@ -116,9 +117,8 @@ pub(super) struct State {
     /// A panic was caught, or an interrupt: the machine may have been told less than has happened.
     broken: Cell<bool>,
     pub(super) pump_scheduled: Cell<bool>,
-    /// What the branch that parked last waits for, and the callback it shares with the next, if it does.
-    pub(super) awaited: Slot,
-    pub(super) together: Slot<crate::hook::Hook>,
+    /// What the branch that parked last waits for, and with whom.
+    pub(super) awaited: Awaited,
     pub(super) waiter: Slot,
     pub(super) cancelled: Slot,
     pub(super) fatal: Slot,
@@ -187,8 +187,7 @@ impl SplitDriver {
                 pumping: Cell::new(false),
                 broken: Cell::new(false),
                 pump_scheduled: Cell::new(false),
-                awaited: Slot::default(),
-                together: Slot::default(),
+                awaited: Awaited::default(),
                 waiter: Slot::default(),
                 cancelled: Slot::default(),
                 fatal: Slot::default(),
@@ -508,14 +507,13 @@ impl SplitDriver {
 }
 
 impl State {
-    fn slots(&self) -> [&Slot; 10] {
+    fn slots(&self) -> [&Slot; 9] {
         [
             &self.shared_context,
             &self.items_left,
             &self.close_source,
             &self.feeder,
             &self.room,
-            &self.awaited,
             &self.waiter,
             &self.cancelled,
             &self.fatal,
@@ -527,7 +525,7 @@ impl State {
         visit.call(&self.spec)?;
         visit.call(&self.store)?;
         self.scope.visit(visit)?;
-        self.together.visit(visit)?;
+        self.awaited.visit(visit)?;
         visit.call(&self.outbox)?;
         visit.call(&self.snapshot)?;
         for slot in self.slots() {
@@ -554,7 +552,7 @@ impl State {
 
     fn clear(&self) {
         self.scope.clear();
-        self.together.set(None);
+        self.awaited.forget();
         for slot in self.slots() {
             slot.set(None);
         }

@@ -245,7 +245,7 @@ impl Branch {
 
     #[getter]
     fn _fut_waiter<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        Ok(self.state()?.waiter.get(py))
+        Ok(self.state()?.hand_out_waiter(py))
     }
 
     #[getter]

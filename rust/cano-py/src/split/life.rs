@@ -344,8 +344,7 @@ impl SplitDriver {
             outbox.bind(py).setattr(intern!(py, "resume"), py.None())?;
         }
         state.items_left.set(None);
-        state.awaited.set(None);
-        state.together.set(None);
+        state.awaited.forget();
         if let Some(close) = state.close_source.take()
             && let Err(error) = close.bind(py).call0()
         {
