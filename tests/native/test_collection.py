@@ -9,11 +9,12 @@ import gc
 import sys
 import sysconfig
 import weakref
+from types import CoroutineType
 from typing import Any
 
 import pytest
 
-from cano import JoinError, fan_out, sleep
+from cano import JoinError, _core, fan_out, sleep
 
 pytestmark = pytest.mark.fault("F7")
 HIDES = not sysconfig.get_config_var("Py_GIL_DISABLED")
@@ -148,7 +149,8 @@ async def test_what_is_hidden_and_what_is_not():
 
 
 def _tracked(kind: str, what: Any) -> list[int]:
-    found = (what(one) for one in gc.get_objects() if type(one).__name__ == kind)
+    types = {"Branch": _core.Branch, "coroutine": CoroutineType}
+    found = (what(one) for one in gc.get_objects() if type(one) is types[kind])
     return sorted(one for one in found if one is not None)
 
 

@@ -85,7 +85,7 @@ IN_RUST = re.compile(
 )
 IMPORTED = re.compile(r"import\((?:intern!\()?(?:\w+(?:\.py\(\))?, )?\"([\w.]+)\"")
 MAY_BE_IMPORTED = re.compile(
-    r"cano(\.|$)|_?asyncio(\.|$)|_collections_abc$|types$|contextvars$|weakref$|gc$|sys$|collections"
+    r"cano(\.|$)|_?asyncio(\.|$)|_collections_abc$|types$|contextvars$|functools$|weakref$|gc$|sys$|collections"
 )
 
 
