@@ -101,18 +101,18 @@ wheels: $(STAMPS)/maturin ## build a wheel per interpreter of PYTHONS= into dist
 
 soak: build $(STAMPS)/test ## the whole suite in its long form, recorded for docs/reliability.md (SOAK_SECONDS= for each random test)
 	CANO_SOAK=1 CANO_FUZZ_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest -o faulthandler_timeout=$$(( $(SOAK_SECONDS) + 3600 )) \
-		--record $(RECORD) $(ARGS); ended=$$?; $(MAKE) --no-print-directory reliability && exit $$ended
+		--record=$(RECORD) $(ARGS); ended=$$?; $(MAKE) --no-print-directory reliability && exit $$ended
 
 coverage: build $(STAMPS)/test $(STAMPS)/coverage ## lines and branches of the pure engine's core that no test reaches (none)
 	$(BIN)/python -m coverage run -m pytest --quiet --engine python tests/contract tests/pure tests/properties $(ARGS)
-	$(BIN)/python tools/reliability/notes.py
+	$(BIN)/python -m tools.reliability.notes
 	$(BIN)/python -m coverage report
 
 mutants-python: build $(STAMPS)/test ## change the pure engine's machines in one place at a time: a test must fail (ten minutes)
-	$(BIN)/python tools/reliability/mutants.py $(ARGS)
+	$(BIN)/python -m tools.reliability.mutants $(ARGS)
 
 reliability: $(STAMPS)/venv ## write docs/reliability.md from what was recorded
-	$(BIN)/python tools/reliability/page.py
+	$(BIN)/python -m tools.reliability.page
 
 interleavings: ## what threads share, in every order of their steps: loom and shuttle (CANO_SOAK=1, CANO_SCHEDULES= go further)
 	cargo test --quiet --locked --manifest-path tests/interleavings/Cargo.toml --target-dir target/interleavings -- --nocapture --test-threads 1

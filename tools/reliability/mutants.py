@@ -25,7 +25,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-import notes
+from tools.reliability import notes
 
 ROOT = Path(__file__).parents[2]
 PURE = ROOT / "python/cano/_engine/pure"

@@ -4,6 +4,7 @@ What goes in:
 
 - `classes.toml`: what each fault class is about, what was found, what is left;
 - `recorded/tests.json`: what `pytest --record tools/reliability/recorded/tests.json` writes (tests/record.py);
+- `recorded/tests.json.load.json`: what `tests/load` writes beside it (load.py);
 - `recorded/*.json` besides: what was tried without pytest, a list of `{"class", "what", "date", "tried": {...}}`, and
   `"facts": ["a sentence", ...]` where a number does not say it;
 - `template.md`: the rest.
@@ -19,6 +20,8 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from tools.reliability import load
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent.parent / "docs/reliability.md"
@@ -58,8 +61,10 @@ class Records:
         self._tests: Json = json.loads(tests.read_text(encoding="utf-8")) if tests.exists() else {}
         self._beside: list[Json] = []
         for path in sorted(folder.glob("*.json")):
-            if path != tests:
-                self._beside += json.loads(path.read_text(encoding="utf-8"))
+            if path == tests:
+                continue
+            stored = json.loads(path.read_text(encoding="utf-8"))
+            self._beside += load.entries(stored) if path.name.endswith(".load.json") else stored
 
     def rows(self, name: str) -> list[Row]:
         """What the tests of a class did, by interpreter and engine."""

@@ -547,6 +547,21 @@ impl State {
         if let Ok(timers) = self.timers.try_borrow() {
             timers.visit(visit)?;
         }
+        if let Ok(errors) = self.loser_errors.try_borrow() {
+            for (_, error) in errors.iter() {
+                visit.call(error)?;
+            }
+        }
+        if let Ok(jobs) = self.jobs.try_borrow() {
+            for job in jobs.iter() {
+                visit.call(job)?;
+            }
+        }
+        if let Ok(items) = self.to_threads.try_borrow() {
+            for (_, item) in items.iter() {
+                visit.call(item)?;
+            }
+        }
         Ok(())
     }
 
@@ -560,7 +575,10 @@ impl State {
         let again = self.again.try_borrow_mut().map(|mut again| std::mem::take(&mut *again));
         let timers = self.timers.try_borrow_mut().map(|mut timers| timers.clear());
         let table = self.table.try_borrow_mut().map(|mut table| std::mem::take(&mut *table));
-        drop((live, again, timers, table));
+        let errors = self.loser_errors.try_borrow_mut().map(|mut errors| std::mem::take(&mut *errors));
+        let jobs = self.jobs.try_borrow_mut().map(|mut jobs| std::mem::take(&mut *jobs));
+        let items = self.to_threads.try_borrow_mut().map(|mut items| std::mem::take(&mut *items));
+        drop((live, again, timers, table, errors, jobs, items));
     }
 }
 

@@ -1,0 +1,1 @@
+"""Makes docs/reliability.md from what was recorded."""
