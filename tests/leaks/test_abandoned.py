@@ -282,13 +282,20 @@ def collect() -> None:
         gc.collect()
 
 
+def branches() -> int:
+    """How many branches are alive: the engine's own objects, after the user's."""
+    gc.collect()
+    return sum(type(one).__name__ == "Branch" for one in gc.get_objects())
+
+
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("run", RUNS, ids=lambda run: run.__name__)
 def test_an_abandoned_run_is_collected(engine: str, run: Any, way: str, tried: Any) -> None:
-    watch = Watch()
+    watch, before = Watch(), branches()
     leave(engine, run, WAYS[way], watch)
     collect()
     assert watch.alive() == []
+    assert branches() == before
     tried(abandoned=1)
 
 
@@ -300,9 +307,11 @@ def test_an_abandoned_run_is_collected(engine: str, run: Any, way: str, tried: A
 def test_a_run_is_collected_with_its_open_loop(engine: str, run: Any, way: str, tried: Any) -> None:
     """Nobody even closed the loop, whose queue and timers refer to the run."""
     watch = Watch()
+    before = branches()
     watch("loop", begun(run(engine, watch, WAYS[way])))
     collect()
     assert watch.alive() == []
+    assert branches() == before
     tried(abandoned=1)
 
 

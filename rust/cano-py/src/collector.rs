@@ -87,7 +87,8 @@ pub(crate) fn visit_waiter(waiter: &Slot, hidden: bool, visit: &PyVisit<'_>) -> 
     let object = waiter.take();
     let answer = match &object {
         Some(pause) if is_tracked(pause.as_ptr()) => visit.call(pause),
-        Some(pause) if references(pause.as_ptr()) == 2 => look_into(pause, visit),
+        // The frame lets go of it when the coroutine is closed.
+        Some(pause) if references(pause.as_ptr()) <= 2 => look_into(pause, visit),
         _ => Ok(()),
     };
     waiter.set(object);
