@@ -63,8 +63,9 @@ def test_an_interrupt_at_every_instruction(engine: str, shape: str, tried: Calla
             faults.append(f"{point}: another result, without an interrupt")
     tried(interrupts=reached)
     assert faults == []
-    # Only threads take a little more or less code from one run to the next.
-    assert reached >= 0.9 * min(counted.count, SHORT)
+    # How much code runs differs a little from one run to the next; with threads by much: when one lands, the loop is at work or
+    # asleep.
+    assert reached >= (0.5 if shape == "on_threads" else 0.9) * min(counted.count, SHORT)
 
 
 def test_what_is_looked_for_is_found(engine: str) -> None:
