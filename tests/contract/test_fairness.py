@@ -120,7 +120,7 @@ async def test_starting_and_ending_branches(engine, many, fn, options):
 @pytest.mark.parametrize("way", ["sleeps", "attempt timeouts"])
 async def test_timers_of_one_moment(engine, many, way):
     """The loop was kept by somebody else, and now all that slept meanwhile is due in the same turn."""
-    count, delay = many // (2 if way == "sleeps" else 4), 0.5  # of timeouts fewer: a group is made of them, as above
+    count, delay = many // (2 if way == "sleeps" else 6), 0.5  # of timeouts fewer: a group is made of them, as above
     begun: list[int] = []
 
     async def branch(item: int) -> None:

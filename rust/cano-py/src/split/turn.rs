@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use super::entered::Entered;
 use super::{Key, SLICE, SplitDriver, State, tell};
 use crate::branch::{self, Branch, Outcome, park};
+use crate::clock::Stopwatch;
 use crate::columns::Row;
 use crate::current::call_soon;
 use crate::hook::Hook;
@@ -72,6 +73,12 @@ impl SplitDriver {
     pub(crate) fn pump_is_due(&self) -> PyResult<()> {
         self.state()?.pump_scheduled.set(false);
         Ok(())
+    }
+
+    /// Whether a time slice is over. So it is when the loop's clock raises: what is left must not be lost for that, and the loop,
+    /// which asks the clock next, says it to whom it concerns.
+    fn is_over(&self, py: Python<'_>, watch: &Stopwatch, end: f64) -> bool {
+        watch.now(&self.clock, py).map_or(true, |now| now >= end)
     }
 
     /// Takes a step of a suspended branch.
@@ -158,7 +165,7 @@ impl SplitDriver {
                 _ => None,
             };
             answer = entered.step(&branch, error);
-            if answer.is_err() || watch.now(&self.clock, py)? >= slice_end {
+            if answer.is_err() || self.is_over(py, &watch, slice_end) {
                 break;
             }
         }
@@ -207,7 +214,7 @@ impl SplitDriver {
             let Some(due) = due else { break };
             answer = self.is_due(slf, state, &mut entered, due);
             // What is left is due at once in the loop's next turn.
-            if answer.is_err() || watch.now(&self.clock, py)? >= slice_end {
+            if answer.is_err() || self.is_over(py, &watch, slice_end) {
                 break;
             }
         }
@@ -340,7 +347,7 @@ impl SplitDriver {
         let watch = self.clock.stopwatch(py)?;
         while let Some(one) = landed.pop_front() {
             self.take_one(slf, state, one)?;
-            if watch.now(&self.clock, py)? - watch.started() >= SLICE {
+            if self.is_over(py, &watch, watch.started() + SLICE) {
                 break;
             }
         }
