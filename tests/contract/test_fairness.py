@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
-from cano import JoinError, JoinStrategy, Retry, as_completed, fan_out, sleep
+from cano import JoinConfig, JoinError, JoinStrategy, Retry, Workflow, as_completed, fan_out, sleep
 
 # What is measured is how long the loop was kept from other work: seconds of this thread's own processor time, so that
 # whatever else the machine does is left out. So is Python's collector, which stops everybody for as long as it takes.
@@ -21,6 +22,7 @@ pytestmark = [
 
 # Promised are about 10 ms; the clock of slow machines is coarse.
 ALLOWED = 0.03
+TRIES = 3
 
 
 @pytest.fixture
@@ -66,6 +68,28 @@ class Probe:
         await asyncio.wait([self._task])
 
 
+async def leaves_the_loop(run: Callable[[], Awaitable[Any]], *, allowed: float = ALLOWED) -> None:
+    """Run it, three times at most: an engine that keeps the loop does so each time, a machine that is busy does not."""
+    worst: list[float] = []
+    for _ in range(TRIES):
+        async with Probe() as probe:
+            kept = await run()  # letting go of it takes the user's time, not ours
+        del kept
+        assert probe.turns > 2
+        worst.append(probe.worst)
+        if probe.worst < allowed:
+            return
+    pytest.fail(f"the loop was kept for {', '.join(f'{seconds * 1000:.1f}' for seconds in worst)} ms")
+
+
+async def joined(split: Awaitable[Any]) -> tuple[Any, Any]:
+    """What came of a split, failed or not, and the error."""
+    try:
+        return await split, None
+    except JoinError as error:
+        return error.result, error
+
+
 async def echo(item: int) -> int:
     return item
 
@@ -106,45 +130,41 @@ def many(engine):
 async def test_starting_and_ending_branches(engine, many, fn, options):
     if fn is fail:
         many //= 2  # the group of all their exceptions is made in one go: about 100 ns for each of them
-    async with Probe() as probe:
-        try:
-            result: Any = await fan_out(fn, range(many), engine=engine, **options)
-        except JoinError as error:
-            group = error  # kept: letting go of so many exceptions takes the user's time, not ours
-            result = group.result
-    assert result.completed_count == many
-    assert probe.turns > 2
-    assert probe.worst < ALLOWED
+
+    async def run() -> Any:
+        result, error = await joined(fan_out(fn, range(many), engine=engine, **options))
+        assert result.completed_count == many
+        return result, error
+
+    await leaves_the_loop(run)
 
 
 @pytest.mark.parametrize("way", ["sleeps", "attempt timeouts"])
 async def test_timers_of_one_moment(engine, many, way):
     """The loop was kept by somebody else, and now all that slept meanwhile is due in the same turn."""
     count, delay = many // (2 if way == "sleeps" else 6), 0.5  # of timeouts fewer: a group is made of them, as above
-    begun: list[int] = []
-
-    async def branch(item: int) -> None:
-        begun.append(item)
-        await (sleep(delay) if way == "sleeps" else hang(item))
-
-    async def keep_the_loop() -> None:
-        while len(begun) < count:
-            await asyncio.sleep(0)
-        time.sleep(delay)  # noqa: ASYNC251 - that is the point
-
-    keeper = asyncio.create_task(keep_the_loop())
     attempt_timeout = delay if way == "attempt timeouts" else None
-    async with Probe() as probe:
-        try:
-            result: Any = await fan_out(
-                branch, range(count), fail_fast=False, attempt_timeout=attempt_timeout, engine=engine
-            )
-        except JoinError as error:
-            group = error  # kept, as above
-            result = group.result
-    await keeper
-    assert result.completed_count == count
-    assert probe.worst < ALLOWED
+
+    async def run() -> Any:
+        begun: list[int] = []
+
+        async def branch(item: int) -> None:
+            begun.append(item)
+            await (sleep(delay) if way == "sleeps" else hang(item))
+
+        async def keep_the_loop() -> None:
+            while len(begun) < count:
+                await asyncio.sleep(0)
+            time.sleep(delay)  # noqa: ASYNC251 - that is the point
+
+        keeper = asyncio.create_task(keep_the_loop())
+        split = fan_out(branch, range(count), fail_fast=False, attempt_timeout=attempt_timeout, engine=engine)
+        result, error = await joined(split)
+        await keeper
+        assert result.completed_count == count
+        return result, error
+
+    await leaves_the_loop(run)
 
 
 async def test_one_exception_of_all_branches(engine):
@@ -153,19 +173,22 @@ async def test_one_exception_of_all_branches(engine):
     async def branch(_: int) -> None:
         raise same
 
-    async with Probe() as probe:
+    async def run() -> Any:
         with pytest.raises(JoinError) as caught:
             await fan_out(branch, range(10_000), fail_fast=False, engine=engine)
-    assert caught.value.exceptions == (same,) * 10_000
-    assert probe.worst < ALLOWED
+        assert caught.value.exceptions == (same,) * 10_000
+        return caught
+
+    await leaves_the_loop(run)
 
 
 async def test_cancelling_branches(engine):
-    async with Probe() as probe:
+    async def run() -> None:
         with pytest.raises(TimeoutError):
             await fan_out(hang, range(10_000), timeout=0.001, engine=engine)
+
     # Cancelling is one step: a branch that ends by itself meanwhile must not slip through.
-    assert probe.worst < 5 * ALLOWED
+    await leaves_the_loop(run, allowed=5 * ALLOWED)
 
 
 async def test_a_lazy_source_without_end(engine, many):
@@ -180,26 +203,42 @@ async def test_a_lazy_source_without_end(engine, many):
             raise ValueError(item)
         return item
 
-    async with Probe() as probe:
+    async def run() -> Any:
         result = await fan_out(branch, source, strategy=JoinStrategy.Any, bulkhead=10, engine=engine)
-    assert result.outputs() == [many]
-    assert probe.worst < ALLOWED
+        assert result.outputs() == [many]
+        return result
+
+    await leaves_the_loop(run)
 
 
 async def test_collecting(engine):
-    count = 0
-    async with Probe() as probe:
-        async for _ in as_completed(echo, range(10_000), engine=engine):
-            count += 1
-    assert count == 10_000
-    assert probe.worst < ALLOWED
+    """Whoever takes results in a loop finds the next ready each time, and never waits of himself."""
+
+    async def run() -> None:
+        taken = [row.result async for row in as_completed(echo, range(40_000), engine=engine)]
+        assert sorted(taken) == list(range(40_000))
+
+    await leaves_the_loop(run)
+
+
+async def test_streaming(engine):
+    """What a run tells is not more at once than it does in a turn."""
+    workflow: Workflow[str] = Workflow(engine=engine)
+    workflow.register_map("split", echo, range(20_000), JoinConfig(JoinStrategy.All, "done")).add_exit_state("done")
+
+    async def run() -> None:
+        seen = [event.kind async for event in workflow.stream("split")]
+        assert seen.count("branch_success") == 20_000
+
+    await leaves_the_loop(run)
 
 
 async def test_sync_branches(engine):
-    async with Probe() as probe:
+    async def run() -> None:
         result = await fan_out(lambda item: item, range(10_000), engine=engine)
-    assert result.completed_count == 10_000
-    assert probe.worst < 2 * ALLOWED
+        assert result.completed_count == 10_000
+
+    await leaves_the_loop(run, allowed=2 * ALLOWED)
 
 
 async def test_splits_at_once_take_turns(engine, many):

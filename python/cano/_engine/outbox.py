@@ -10,6 +10,8 @@ from typing import Any
 from cano.errors import JoinError
 from cano.results import SplitTaskResult
 
+from .turns import Turns
+
 Row = SplitTaskResult[Any]
 
 
@@ -20,7 +22,7 @@ class Outbox:
     back. With `ordered`, results are handed over in index order, and those that wait for an earlier one count as waiting.
     """
 
-    __slots__ = ("_buffer", "_early", "_next", "_ready", "_taker", "ordered", "resume", "waiting")
+    __slots__ = ("_buffer", "_early", "_next", "_ready", "_taker", "_turns", "ordered", "resume", "waiting")
 
     def __init__(self, buffer: int, ordered: bool) -> None:
         self._buffer = buffer
@@ -28,6 +30,7 @@ class Outbox:
         self._early: dict[int, Row] = {}
         self._next = 0
         self._taker: asyncio.Future[None] | None = None
+        self._turns = Turns()
         self.ordered = ordered
         self.waiting = 0
         self.resume: Callable[[], None] | None = None  # the engine's: a result was taken, go on starting
@@ -57,6 +60,8 @@ class Outbox:
 
     async def take(self, ended: Callable[[], bool]) -> Row | None:
         """Wait for the next result; `None` once the split has ended and all were taken. Cancelling it loses nothing."""
+        if self._ready and self._turns.is_over():
+            await asyncio.sleep(0)  # cancelled here, nothing is lost
         while not self._ready:
             if ended():
                 if not self._early:
@@ -72,6 +77,7 @@ class Outbox:
                 await self._taker
             finally:
                 self._taker = None
+            self._turns.begin()
         row = self._ready.popleft()
         self.waiting -= 1
         if self.resume is not None:

@@ -13,6 +13,10 @@ use crate::hook::Hook;
 use crate::threads::Landed;
 use crate::timers::Due;
 
+/// How many attempts a turn may cancel for their time: that is quick, but what they wait for then calls each of them back
+/// in the loop's next turn, where nothing counts, and that takes ten times as long.
+const EXPIRED: usize = 128;
+
 impl SplitDriver {
     /// Ends a turn of the engine's: start what may start, and schedule the batch of bare yields behind it all.
     pub(crate) fn end_turn(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
@@ -206,15 +210,17 @@ impl SplitDriver {
         let now = watch.started() + 1e-9;
         let slice_end = watch.started() + SLICE;
         let newest = state.timers.borrow().newest();
+        let mut expired = 0;
         let mut answer = Ok(());
         let mut entered = Entered::new(slf, state);
         state.watch.set(Some(watch));
         loop {
             let due = state.timers.borrow_mut().take_due(now, newest);
             let Some(due) = due else { break };
+            expired += usize::from(matches!(due, Due::Attempt(_) | Due::OtherAttempt(_)));
             answer = self.is_due(slf, state, &mut entered, due);
             // What is left is due at once in the loop's next turn.
-            if answer.is_err() || self.is_over(py, &watch, slice_end) {
+            if answer.is_err() || expired == EXPIRED || self.is_over(py, &watch, slice_end) {
                 break;
             }
         }
