@@ -223,10 +223,11 @@ def examine_map(function: Any, *, inline: bool, name: str | None = None, with_st
     """Examine the function of a split over data, remembering the answer for plain functions (see `_SHAPES`)."""
     key = None
     if type(function) is FunctionType and not (function.__dict__ or function.__defaults__ or function.__kwdefaults__):
-        key = (function.__code__, inline)
+        # With the name: what a function is called may be changed, and its code stay the same.
+        key = (function.__code__, inline, function.__qualname__)
         shape = _MAP_SHAPES.get(key)
         if shape is not None and (with_store or shape[1] == ITEM):
-            return Call(function, shape[0], shape[1], name or describe(function))
+            return Call(function, shape[0], shape[1], name or shape[2])
     target, found_name = callable_of(function, "the function of a split over data")
     form, arity = _map_form(target, found_name, with_store)
     form = _awaited(target, form)
@@ -234,7 +235,7 @@ def examine_map(function: Any, *, inline: bool, name: str | None = None, with_st
     if key is not None and form is function:
         if len(_MAP_SHAPES) >= _SHAPES_LIMIT:
             _MAP_SHAPES.clear()
-        _MAP_SHAPES[key] = (kind, arity)
+        _MAP_SHAPES[key] = (kind, arity, found_name)
     return Call(form, kind, arity, name or found_name)
 
 
@@ -247,7 +248,7 @@ def _kind(target: Any, inline: bool) -> int:
 # Examining costs 1-10 µs; branches chosen at run time are often the same function or class many times over. The cache
 # is keyed on the code that runs, holds only the answer, and is small: nothing of the user's is kept alive by it.
 _SHAPES: dict[tuple[CodeType, bool], tuple[int, int]] = {}
-_MAP_SHAPES: dict[tuple[CodeType, bool], tuple[int, int]] = {}
+_MAP_SHAPES: dict[tuple[CodeType, bool, str], tuple[int, int, str]] = {}
 _SHAPES_LIMIT = 512
 
 

@@ -90,7 +90,6 @@ class SplitPlan:
 
     def __init__(
         self,
-        *,
         call: Call | None,
         over: Any,
         over_call: Call | None,

@@ -17,6 +17,8 @@ def examine_source(over: Any, *, with_store: bool = True) -> Call | None:
     """Return how to call a source that is a function; `None` for one that is drawn from as it is."""
     # Asked of its type, as `iter` does: a class whose objects are iterable is a function that returns one.
     kind = type(over)
+    if kind is range or kind is list or kind is tuple:  # by far the most
+        return None
     if hasattr(kind, "__iter__") or hasattr(kind, "__aiter__"):
         return None
     if isinstance(over, (str, bytes)) or not callable(over):
@@ -53,16 +55,7 @@ def split_over_tasks(
         tasks = tuple(tasks)
         for task in tasks:
             callable_of(task, "a branch")
-    return SplitPlan(
-        call=None,
-        over=tasks,
-        over_call=over_call,
-        join=join,
-        name=name or "split",
-        retry=retry,
-        attempt_timeout=attempt_timeout,
-        inline=inline,
-    )
+    return SplitPlan(None, tasks, over_call, join, name or "split", retry, attempt_timeout, inline)
 
 
 def split_over_data(
@@ -78,16 +71,8 @@ def split_over_data(
 ) -> SplitPlan:
     """Return the plan of a split over data: `function` on each item of `over`."""
     call = examine_map(function, inline=inline, name=name, with_store=with_store)
-    return SplitPlan(
-        call=call,
-        over=over,
-        over_call=examine_source(over, with_store=with_store),
-        join=join,
-        name=name or call.name,
-        retry=retry,
-        attempt_timeout=attempt_timeout,
-        inline=inline,
-    )
+    source = examine_source(over, with_store=with_store)
+    return SplitPlan(call, over, source, join, name or call.name, retry, attempt_timeout, inline)
 
 
 def split_of(result: TaskResult[Any], task: TaskPlan) -> SplitPlan:
