@@ -66,10 +66,11 @@ class Pool:
 
     def submit(self, job: _Job) -> None:
         """Queue a job. A job must not raise."""
-        try:
-            self._queue.put(job)
-        finally:  # also if a KeyboardInterrupt comes right here
-            with self._lock:
+        # Under the lock, or a worker might count it as finished first, and another thread take its own job for done.
+        with self._lock:
+            try:
+                self._queue.put(job)
+            finally:  # also if a KeyboardInterrupt comes right here
                 self._unfinished += 1
         self._grow()
 
@@ -77,12 +78,12 @@ class Pool:
         """Queue a batch of jobs under one lock."""
         put = self._queue.put
         count = 0
-        try:
-            for job in jobs:
-                count += 1
-                put(job)
-        finally:
-            with self._lock:
+        with self._lock:
+            try:
+                for job in jobs:
+                    count += 1
+                    put(job)
+            finally:
                 self._unfinished += count
         self._grow()
 
