@@ -21,12 +21,16 @@ class Outcome:
     Attributes:
         result: What it returned, `None` if it did not.
         surfaced: How often KeyboardInterrupt came out of the loop.
+        lost: Whether asyncio has lost a task of its own: one that waits for nothing, or for what is done, and that the loop does
+            not know of. So it does when the interrupt comes right where it schedules the task's next step; nobody can end
+            that task.
         problems: What is not as promised, in words.
     """
 
     def __init__(self) -> None:
         self.result: Any = None
         self.surfaced = 0
+        self.lost = False
         self.problems: list[str] = []
 
 
@@ -75,8 +79,11 @@ def run(
         gc.collect(0)
         sys.unraisablehook = hook
     # Between the making of a coroutine and the `await` of it, no Python program is safe.
+    # And what a weak set is told of an object's end (asyncio keeps one of all tasks) is told by a destructor: Python drops it.
     problems += [
-        f"unraisable: {found.exc_value!r}" for found in unraisable if "was never awaited" not in str(found.exc_value)
+        f"unraisable: {found.exc_value!r}"
+        for found in unraisable
+        if "was never awaited" not in str(found.exc_value) and "WeakSet" not in repr(found.object)
     ]
     return outcome
 
@@ -88,7 +95,11 @@ async def _start(shape: str, trace: Trace, engine: str) -> Any:
 def _cancel_what_is_left(loop: asyncio.AbstractEventLoop, outcome: Outcome) -> None:
     """What `asyncio.run` does at its end."""
     left = asyncio.all_tasks(loop)
+    ready: Any = getattr(loop, "_ready", ())
+    known = {id(getattr(handle._callback, "__self__", None)) for handle in ready}
     for task in left:
+        waits_for: Any = getattr(task, "_fut_waiter", None)
+        outcome.lost |= (waits_for is None or waits_for.done()) and id(task) not in known
         task.cancel()
     try:
         loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))

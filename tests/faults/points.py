@@ -62,6 +62,7 @@ class Opcodes:
         self._of = of or is_ours
         self.count = 0
         self.place = ""  # where it was raised
+        self.callers: list[CodeType] = []  # the code that was being executed there, innermost first
         self._at = at
         self._everywhere = everywhere
         self._open = False
@@ -94,6 +95,10 @@ class Opcodes:
                 self._open = False
                 sys.settrace(self._before)
                 self.place = f"{frame.f_code.co_qualname}:{frame.f_lineno} (offset {frame.f_lasti})"
+                caller: FrameType | None = frame
+                while caller is not None:
+                    self.callers.append(caller.f_code)
+                    caller = caller.f_back
                 raise KeyboardInterrupt
         return self._traced
 

@@ -26,6 +26,7 @@ from tests.faults.points import SEED, SOAK, Opcodes, some
 from tests.faults.shapes import SHAPES
 
 import cano
+import cano.testing
 from cano import JoinStrategy, fan_out
 
 pytestmark = [
@@ -118,6 +119,56 @@ def test_an_interrupt_in_the_users_code(engine: str, shape: str, tried: Callable
             faults.append(f"{point} at {interrupt.place}: surfaced {outcome.surfaced}, {'; '.join(outcome.problems)}")
     tried(crossings=reached)
     assert faults == []
+
+
+# What an engine, a task and a future call of a loop, all written in Python.
+LOOP = {
+    "call_soon", "_call_soon", "call_at", "call_later", "create_future", "create_task", "time", "cancel",
+    "_timer_handle_cancelled", "Handle.__init__", "TimerHandle.__init__", "Handle.cancel", "TimerHandle.cancel",
+}  # fmt: skip
+
+
+def is_asyncios(code: CodeType) -> bool:
+    return f"{os.sep}asyncio{os.sep}" in code.co_filename
+
+
+def is_the_loops(code: CodeType) -> bool:
+    return (is_asyncios(code) or code.co_filename == cano.testing.__file__) and (
+        code.co_name in LOOP or code.co_qualname in LOOP
+    )
+
+
+def is_asyncios_loss(interrupt: Opcodes, problem: str) -> bool:
+    """Whether what went wrong is asyncio's own: it was scheduling what is to come next of a task or a future, or making a task.
+
+    A callback that it has lost there nobody can make up for: where an engine can, by looking again, it does.
+    """
+    if problem.startswith("unhandled: Task"):
+        return any(code.co_name == "create_task" for code in interrupt.callers)
+    outside = next(code for code in interrupt.callers if not is_the_loops(code))
+    return is_asyncios(outside)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_an_interrupt_in_the_loops_code(engine: str, shape: str, tried: Callable[..., None]) -> None:
+    """Wherever an engine, or asyncio on its behalf, schedules something, asks for the time, or takes a timer back."""
+    expected = undisturbed(shape, engine)
+    counted = Opcodes(of=is_the_loops)
+    run(shape, engine, counted)
+    faults = []
+    reached = lost = 0
+    for point in some(counted.count, 20, "loop", shape):
+        interrupt = Opcodes(point, of=is_the_loops)
+        outcome = run(shape, engine, interrupt, expected=expected)
+        reached += bool(interrupt.place)
+        problems = [problem for problem in outcome.problems if not is_asyncios_loss(interrupt, problem)]
+        if outcome.lost or len(problems) < len(outcome.problems):
+            lost += 1
+        elif problems or outcome.surfaced != bool(interrupt.place):
+            faults.append(f"{point} at {interrupt.place}: surfaced {outcome.surfaced}, {'; '.join(problems)}")
+    tried(in_the_loops_code=reached, lost_by_asyncio=lost)
+    assert faults == []
+    assert lost <= reached / 2
 
 
 class Signal:

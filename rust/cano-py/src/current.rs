@@ -163,5 +163,8 @@ pub(crate) fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
 
 /// `loop.call_soon(callback)`.
 pub(crate) fn call_soon(event_loop: &Bound<'_, PyAny>, callback: &Bound<'_, PyAny>) -> PyResult<()> {
-    event_loop.call_method1(intern!(event_loop.py(), "call_soon"), (callback,)).map(drop)
+    crate::fail::crossing();
+    let answer = event_loop.call_method1(intern!(event_loop.py(), "call_soon"), (callback,)).map(drop);
+    crate::fail::crossing();
+    answer
 }

@@ -168,6 +168,7 @@ impl Hook {
 ///
 /// A `KeyboardInterrupt` may come from any Python code on the way: it leaves through the loop, and ends the run.
 pub(crate) fn guarded(driver: &Bound<'_, SplitDriver>, work: impl FnOnce() -> PyResult<()>) -> PyResult<()> {
+    crate::fail::crossing();
     let answer = protected(driver, work);
     let ended = protected(driver, || driver.get().end_turn(driver));
     let answer = answer.and(ended);
@@ -176,6 +177,7 @@ pub(crate) fn guarded(driver: &Bound<'_, SplitDriver>, work: impl FnOnce() -> Py
     {
         protected(driver, || driver.get().break_off(driver, error, true))?;
     }
+    crate::fail::crossing();
     answer
 }
 
@@ -189,7 +191,10 @@ pub(crate) fn protected(driver: &Bound<'_, SplitDriver>, work: impl FnOnce() -> 
 
 /// Does what a coroutine's step does; a panic becomes `InternalError`.
 pub(crate) fn caught<T>(py: Python<'_>, work: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
-    match catch_unwind(AssertUnwindSafe(work)) {
+    crate::fail::crossing();
+    let answer = catch_unwind(AssertUnwindSafe(work));
+    crate::fail::crossing();
+    match answer {
         Ok(answer) => answer,
         Err(panic) => Err(internal_error(py, &panic)),
     }

@@ -33,7 +33,7 @@ mod _core {
     use crate::build_info::build_info;
     #[cfg(feature = "fail-points")]
     #[pymodule_export]
-    use crate::fail::fail_at;
+    use crate::fail::{fail_at, interrupt_at};
     #[pymodule_export]
     use crate::pause::Pause;
     #[pymodule_export]

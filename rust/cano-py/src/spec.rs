@@ -60,6 +60,7 @@ impl CallSpec {
         item: Option<&Bound<'py, PyAny>>,
         store: &Py<PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        crate::fail::crossing();
         let function = self.function.bind(py);
         match (self.item, self.store, item) {
             (true, false, Some(item)) => function.call1((item,)),

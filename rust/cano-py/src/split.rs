@@ -114,6 +114,8 @@ pub(super) struct State {
     pub(super) hedge: Cell<TimerId>,
     pub(super) opened: Cell<bool>,
     pub(super) pumping: Cell<bool>,
+    /// Whoever awaits the split is taking a step of it.
+    polling: Cell<bool>,
     /// A panic was caught, or an interrupt: the machine may have been told less than has happened.
     broken: Cell<bool>,
     pub(super) pump_scheduled: Cell<bool>,
@@ -185,6 +187,7 @@ impl SplitDriver {
                 hedge: Cell::new(0),
                 opened: Cell::new(false),
                 pumping: Cell::new(false),
+                polling: Cell::new(false),
                 broken: Cell::new(false),
                 pump_scheduled: Cell::new(false),
                 awaited: Awaited::default(),
@@ -299,6 +302,12 @@ impl SplitDriver {
         }
         state.fatal_raised.set(true);
         true
+    }
+
+    /// Whether what is raised now leaves through the loop, rather than through whoever awaits the split.
+    fn is_called_by_the_loop(&self) -> PyResult<bool> {
+        let state = self.state()?;
+        Ok(!state.pumping.get() && !state.polling.get())
     }
 
     /// Ends the split with an error of ours.
@@ -424,7 +433,15 @@ impl SplitDriver {
             1 => (Outcome::Error, error),
             _ => (Outcome::Cancelled, error),
         };
-        crate::hook::protected(slf, || slf.get().other_ended(slf, attempt, outcome, payload.clone()))
+        let answer = crate::hook::protected(slf, || slf.get().other_ended(slf, attempt, outcome, payload.clone()));
+        if let Err(error) = &answer
+            && crate::branch::is_fatal(slf.py(), error)
+            && slf.get().is_called_by_the_loop()?
+        {
+            // The machine may not have been told: it has to count anew.
+            crate::hook::protected(slf, || slf.get().break_off(slf, error, true))?;
+        }
+        answer
     }
 
     /// Notes that a task of asyncio's has raised a `KeyboardInterrupt` or `SystemExit` through the loop.
@@ -481,7 +498,15 @@ impl SplitDriver {
 
     /// Starts a branch on an item drawn by `feed`; false when nothing may start now.
     fn offer(slf: &Bound<'_, Self>, item: &Bound<'_, PyAny>) -> PyResult<bool> {
-        crate::hook::caught(slf.py(), || slf.get().take_offer(slf, item))
+        let py = slf.py();
+        let answer = crate::hook::caught(py, || slf.get().take_offer(slf, item));
+        if let Err(error) = &answer
+            && crate::branch::is_fatal(py, error)
+        {
+            // The machine has given out a branch that will never be: it has to count anew. The feeder's task raises the error.
+            crate::hook::protected(slf, || slf.get().break_off(slf, error, true))?;
+        }
+        answer
     }
 
     /// The source turned out to have a length.

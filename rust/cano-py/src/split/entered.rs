@@ -105,7 +105,9 @@ impl<'a, 'py> Entered<'a, 'py> {
             return Ok(());
         }
         self.switch_to(branch, its)?;
+        crate::fail::crossing();
         let answer = branch::take_step(branch, its, error);
+        crate::fail::crossing();
         self.stepped(branch, its);
         answer
     }

@@ -30,8 +30,15 @@ pub(crate) enum Poll<'py> {
 impl SplitDriver {
     /// Takes a step of whoever awaits the split: resumed, or with an error thrown in.
     pub(crate) fn poll<'py>(&self, slf: &Bound<'py, Self>, error: Option<PyErr>) -> PyResult<Poll<'py>> {
-        let py = slf.py();
         let state = self.state()?;
+        state.polling.set(true);
+        let answer = self.take_step(slf, state, error);
+        state.polling.set(false);
+        answer
+    }
+
+    fn take_step<'py>(&self, slf: &Bound<'py, Self>, state: &State, error: Option<PyErr>) -> PyResult<Poll<'py>> {
+        let py = slf.py();
         if state.opened.replace(true) {
             state.waiter.set(None);
             if let Some(error) = error {
@@ -42,23 +49,43 @@ impl SplitDriver {
                 return Err(error);
             }
             match protected(slf, || self.open(slf, state)) {
-                // It goes on when everything has ended that had begun, if anything had.
-                Err(error)
-                    if crate::branch::is_fatal(py, &error) && state.machine.borrow().phase() != SplitPhase::New =>
-                {
-                    protected(slf, || self.break_off(slf, &error, false))?;
-                    protected(slf, || self.look_again(slf, state))?;
+                Ok(()) => {}
+                Err(error) if state.machine.borrow().phase() != SplitPhase::New => {
+                    self.breaks_off(slf, state, error)?;
                 }
-                answer => answer?,
+                Err(error) => {
+                    // Nothing has begun; but a source may have been opened, and the loop asked to call.
+                    self.close(py, state)?;
+                    return Err(error);
+                }
             }
         }
         if self.settled(py, state)? {
             return self.finish(slf, state).map(Poll::Ready);
         }
-        let waiter = self.event_loop.bind(py).call_method0(intern!(py, "create_future"))?;
+        let waiter = match self.event_loop.bind(py).call_method0(intern!(py, "create_future")) {
+            Ok(waiter) => waiter,
+            Err(error) => {
+                self.breaks_off(slf, state, error)?;
+                if self.settled(py, state)? {
+                    return self.finish(slf, state).map(Poll::Ready);
+                }
+                self.event_loop.bind(py).call_method0(intern!(py, "create_future"))?
+            }
+        };
         waiter.setattr(intern!(py, "_asyncio_future_blocking"), PyBool::new(py, true))?;
         state.waiter.set(Some(waiter.clone().unbind()));
         Ok(Poll::Pending(waiter))
+    }
+
+    /// A `KeyboardInterrupt` came where whoever awaits the split took a step of it: it goes on to him when everything has ended
+    /// that had begun. Any other error is his at once.
+    fn breaks_off(&self, slf: &Bound<'_, Self>, state: &State, error: PyErr) -> PyResult<()> {
+        if !crate::branch::is_fatal(slf.py(), &error) {
+            return Err(error);
+        }
+        protected(slf, || self.break_off(slf, &error, false))?;
+        protected(slf, || self.look_again(slf, state))
     }
 
     /// An error was thrown into whoever awaits: a cancellation, or the caller was dropped.
@@ -67,7 +94,9 @@ impl SplitDriver {
         if error.is_instance_of::<CancelledError>(py) {
             if !state.cancelled.is_set() {
                 state.cancelled.set(Some(error.into_value(py).into_any()));
-                self.stop(slf, state)?;
+                if let Err(error) = self.stop(slf, state) {
+                    return self.breaks_off(slf, state, error);
+                }
             }
             return self.look_again(slf, state);
         }

@@ -79,10 +79,22 @@ impl SplitDriver {
         Ok(())
     }
 
-    /// Whether a time slice is over. So it is when the loop's clock raises: what is left must not be lost for that, and the loop,
-    /// which asks the clock next, says it to whom it concerns.
-    fn is_over(&self, py: Python<'_>, watch: &Stopwatch, end: f64) -> bool {
-        watch.now(&self.clock, py).map_or(true, |now| now >= end)
+    /// Whether a time slice goes on after what was done in it, which may have failed. It ends when the loop's clock raises: what is
+    /// left must not be lost for that, and the loop, which asks the clock next, says it to whom it concerns. But an interrupt that
+    /// comes in the clock's code comes once.
+    fn goes_on(&self, py: Python<'_>, answer: &mut PyResult<()>, watch: &Stopwatch, end: f64) -> bool {
+        if answer.is_err() {
+            return false;
+        }
+        match watch.now(&self.clock, py) {
+            Ok(now) => now < end,
+            Err(error) => {
+                if branch::is_fatal(py, &error) {
+                    *answer = Err(error);
+                }
+                false
+            }
+        }
     }
 
     /// Takes a step of a suspended branch.
@@ -169,7 +181,7 @@ impl SplitDriver {
                 _ => None,
             };
             answer = entered.step(&branch, error);
-            if answer.is_err() || self.is_over(py, &watch, slice_end) {
+            if !self.goes_on(py, &mut answer, &watch, slice_end) {
                 break;
             }
         }
@@ -220,7 +232,7 @@ impl SplitDriver {
             expired += usize::from(matches!(due, Due::Attempt(_) | Due::OtherAttempt(_)));
             answer = self.is_due(slf, state, &mut entered, due);
             // What is left is due at once in the loop's next turn.
-            if answer.is_err() || expired == EXPIRED || self.is_over(py, &watch, slice_end) {
+            if expired == EXPIRED || !self.goes_on(py, &mut answer, &watch, slice_end) {
                 break;
             }
         }
@@ -281,20 +293,26 @@ impl SplitDriver {
         let state = self.state()?;
         self.landing.lower();
         crate::fail::point();
-        self.take_from_threads(slf, state)?;
-        let slice_end = self.now_at(py)? + SLICE;
-        loop {
-            let Some(attempt) = self.landed.pop() else { break };
-            self.take_landed(slf, state, attempt.bind(py))?;
-            if self.now_at(py)? >= slice_end {
-                break;
-            }
-        }
+        let taken = self.take_from_threads(slf, state).and_then(|()| self.take_attempts(slf, state));
         let more = !(self.exchange.landed.is_empty() && self.landed.is_empty());
         if more && self.landing.raise() {
             call_soon(self.event_loop.bind(py), Hook::drain(slf)?.as_any())?;
         }
-        Ok(())
+        taken
+    }
+
+    /// Takes in the attempts that workers have brought one by one, for at most a time slice.
+    fn take_attempts(&self, slf: &Bound<'_, Self>, state: &State) -> PyResult<()> {
+        let py = slf.py();
+        let watch = self.clock.stopwatch(py)?;
+        let mut answer = Ok(());
+        while let Some(attempt) = self.landed.pop() {
+            answer = self.take_landed(slf, state, attempt.bind(py));
+            if !self.goes_on(py, &mut answer, &watch, watch.started() + SLICE) {
+                break;
+            }
+        }
+        answer
     }
 
     /// Lets go of what has landed in a split that has failed of itself: nobody takes it in any more.
@@ -351,16 +369,17 @@ impl SplitDriver {
         }
         let py = slf.py();
         let watch = self.clock.stopwatch(py)?;
+        let mut answer = Ok(());
         while let Some(one) = landed.pop_front() {
-            self.take_one(slf, state, one)?;
-            if self.is_over(py, &watch, watch.started() + SLICE) {
+            answer = self.take_one(slf, state, one);
+            if !self.goes_on(py, &mut answer, &watch, watch.started() + SLICE) {
                 break;
             }
         }
         if !landed.is_empty() {
             self.exchange.landed.put_back(landed);
         }
-        Ok(())
+        answer
     }
 
     fn take_one(&self, slf: &Bound<'_, Self>, state: &State, landed: Landed) -> PyResult<()> {
