@@ -4,6 +4,7 @@
 //! no task, no hop. What comes from outside (timeout, token) cancels the asyncio task that awaits the run, and is
 //! recognised and taken back here (`_engine/alarm.py`).
 
+mod alarm;
 mod attempt;
 mod frame;
 
@@ -19,7 +20,7 @@ use pyo3::types::{PyDict, PyTuple};
 use crate::branch::{Stepped, step};
 use crate::clock::Clock;
 use crate::confined::{Confined, Slot};
-use crate::current::{is_finalizing, running_loop};
+use crate::current::is_finalizing;
 use crate::plan::PlanSpec;
 use crate::spec::SplitSpec;
 use crate::split::events::{Facts, Wants};
