@@ -76,7 +76,7 @@ class State:
         self._loser_errors: list[tuple[int, BaseException]] = []
         self._closed = False
 
-    if TYPE_CHECKING:  # what attempts call, who are made on a lower floor than these stand on
+    if TYPE_CHECKING:  # of floors above, for the attempts: they are made below those
 
         def end_turn(self) -> None: ...
         def landed(self, attempt: ThreadAttempt) -> Callable[[], None] | None: ...
