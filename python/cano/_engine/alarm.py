@@ -7,11 +7,20 @@ back afterwards. The algorithm is that of `asyncio.timeout` (CPython, `Lib/async
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cano.cancel import CancelToken
+
+
+class Turn:
+    """A bare yield: gives the loop its turn."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[None, None, None]:
+        yield None
 
 
 class Alarm:
@@ -66,6 +75,21 @@ class Alarm:
         So it is where a loop was run inside the loop. If others have asked for one besides, it is theirs, and not to be lost.
         """
         return bool(getattr(self._task, "_must_cancel", False)) and self._task.cancelling() == self._before + 1
+
+    def settle(self) -> bool:
+        """What was limited has ended: take back a cancellation of ours, if there was one, and whether there was no other."""
+        self.over = True
+        return bool(self.fired) and self.take_back()
+
+    async def absorb(self) -> None:
+        """What was limited has ended well, though this has fired: the cancellation must not hit the caller's next await."""
+        self.over = True
+        if self.undelivered():
+            try:
+                await Turn()
+            except asyncio.CancelledError:
+                pass
+        self.take_back()
 
     def close(self) -> None:
         """Forget the timer and the token."""

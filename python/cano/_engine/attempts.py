@@ -11,10 +11,9 @@ import asyncio
 import contextvars
 from collections.abc import Callable, Coroutine
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from .pure.driver import SplitDriver
+from .contract import SplitPlan
 
 # What became of an attempt.
 OK = 0
@@ -44,6 +43,31 @@ def wake_loop(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -
         pass  # the loop was closed under the run: nobody waits any more
 
 
+class Driver(Protocol):
+    """What an attempt needs of an engine's split."""
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop: ...
+
+    @property
+    def plan(self) -> SplitPlan: ...
+
+    @property
+    def now(self) -> Callable[[], float]: ...
+
+    def arm(self, attempt: Any, due: float) -> Any: ...
+
+    def cancel_timer(self, timer: Any) -> None: ...
+
+    def landed(self, attempt: ThreadAttempt) -> Callable[[], None] | None: ...
+
+    def attempt_ended(self, attempt: Any, outcome: int, result: Any, error: BaseException | None) -> None: ...
+
+    def raises_fatal(self) -> bool: ...
+
+    def end_turn(self) -> None: ...
+
+
 class ThreadAttempt:
     """An attempt on a worker thread. It cannot be stopped: cancelled, its result is dropped."""
 
@@ -66,14 +90,14 @@ class ThreadAttempt:
 
     def __init__(
         self,
-        driver: SplitDriver,
+        driver: Driver,
         index: int,
         attempt: int,
         function: Callable[..., Any],
         arguments: tuple[Any, ...],
         context: contextvars.Context,
     ) -> None:
-        self._driver: SplitDriver | None = driver
+        self._driver: Driver | None = driver
         self._function = function
         self._arguments = arguments
         self.index = index
@@ -143,7 +167,7 @@ class TaskAttempt:
 
     __slots__ = ("_driver", "_task", "attempt", "index", "released", "started", "timed_out", "timer")
 
-    def __init__(self, driver: SplitDriver, index: int, attempt: int, started: float) -> None:
+    def __init__(self, driver: Driver, index: int, attempt: int, started: float) -> None:
         self._driver = driver
         self._task: asyncio.Task[Any] | None = None
         self.index = index

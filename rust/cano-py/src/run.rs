@@ -4,8 +4,11 @@
 //! no task, no hop. What comes from outside (timeout, token) cancels the asyncio task that awaits the run, and is
 //! recognised and taken back here (`_engine/alarm.py`).
 
+mod alarm;
+mod alone;
 mod attempt;
 mod frame;
+mod state;
 
 use std::cell::{Cell, RefCell};
 
@@ -14,16 +17,17 @@ use pyo3::exceptions::PyStopIteration;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::PyTuple;
 
 use crate::branch::{Stepped, step};
-use crate::clock::Clock;
 use crate::confined::{Confined, Slot};
-use crate::current::{is_finalizing, running_loop};
+use crate::current::is_finalizing;
 use crate::plan::PlanSpec;
 use crate::spec::SplitSpec;
-use crate::split::events::{Facts, Wants};
+use crate::split::events::Wants;
 use crate::split::{Place, Poll, SLICE, STEPS, SplitDriver};
+pub(crate) use alone::SplitRun;
+use state::State;
 
 /// What the run waits for.
 enum Doing {
@@ -58,118 +62,6 @@ enum Went<'py> {
 #[pyclass(frozen, weakref, module = "cano._core")]
 pub(crate) struct Run {
     state: Confined<State>,
-}
-
-struct State {
-    plan: Py<PlanSpec>,
-    initial: StateId,
-    store: Py<PyAny>,
-    timeout: Option<f64>,
-    token: Option<Py<PyAny>>,
-    dispatcher: Option<Py<PyAny>>,
-    wants: Wants,
-    machine: RefCell<RunMachine>,
-    doing: Cell<Doing>,
-    event_loop: Slot,
-    clock: RefCell<Option<Clock>>,
-    began: Cell<f64>,
-    slice_end: Cell<f64>,
-    /// How many transitions were made in this slice.
-    steps: Cell<u32>,
-    /// When the present state was entered, if somebody wants to know.
-    entered: Cell<f64>,
-    tries: Cell<u32>,
-    first_attempt: Cell<f64>,
-    /// The run's `Alarm`.
-    alarm: Slot,
-    /// The present attempt's.
-    attempt_alarm: Slot,
-}
-
-impl State {
-    fn now(&self, py: Python<'_>) -> PyResult<f64> {
-        // Reading a clock runs Python only for loops with a clock of their own, which have no way to this cell.
-        match &*self.clock.borrow() {
-            Some(clock) => clock.now(py),
-            None => Ok(0.0),
-        }
-    }
-
-    fn tell<T>(
-        &self,
-        py: Python<'_>,
-        event: impl FnOnce(&mut RunMachine) -> Result<T, cano_engine::MachineError>,
-    ) -> PyResult<T> {
-        crate::fail::point();
-        let answer = event(&mut self.machine.borrow_mut());
-        answer.map_err(|error| crate::errors::machine_error(py, error))
-    }
-
-    fn current(&self) -> Option<StateId> {
-        self.machine.borrow().state()
-    }
-
-    fn state_of(&self, py: Python<'_>, index: StateId) -> Py<PyAny> {
-        self.plan.get().states[index as usize].state.clone_ref(py)
-    }
-
-    fn path<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
-        let indices: Vec<StateId> = self.machine.borrow().path().collect();
-        PyTuple::new(py, indices.into_iter().map(|index| self.state_of(py, index)))
-    }
-
-    fn emit(
-        &self,
-        py: Python<'_>,
-        kind: usize,
-        index: Option<StateId>,
-        task: Option<&Bound<'_, PyAny>>,
-        facts: Facts<'_, '_>,
-    ) -> PyResult<()> {
-        let Some(dispatcher) = &self.dispatcher else { return Ok(()) };
-        if !self.wants.has(kind) {
-            return Ok(());
-        }
-        let keywords = PyDict::new(py);
-        keywords.set_item(intern!(py, "at"), self.now(py)? - self.began.get())?;
-        if let Some(index) = index {
-            keywords.set_item(intern!(py, "state"), self.state_of(py, index))?;
-        }
-        if let Some(task) = task {
-            keywords.set_item(intern!(py, "task"), task)?;
-        }
-        facts.write(&keywords)?;
-        dispatcher.bind(py).call_method(intern!(py, "emit"), (Wants::name(kind),), Some(&keywords)).map(drop)
-    }
-
-    fn enter(&self, py: Python<'_>) -> PyResult<()> {
-        self.tries.set(0);
-        if self.wants.any() {
-            self.entered.set(self.now(py)?);
-            self.emit(py, Wants::STATE_ENTER, self.current(), None, Facts::default())?;
-        }
-        Ok(())
-    }
-
-    fn leave(&self, py: Python<'_>, index: StateId, error: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-        if !self.wants.has(Wants::STATE_EXIT) {
-            return Ok(());
-        }
-        let value = Some((self.now(py)? - self.entered.get()).into_pyobject(py)?.into_any());
-        let attempt = Some(self.tries.get());
-        self.emit(py, Wants::STATE_EXIT, Some(index), None, Facts { branch: None, attempt, value, error })
-    }
-}
-
-impl State {
-    /// The run ends where no task of its state is running: in a back-off, or between states.
-    fn interrupted(&self, py: Python<'_>, error: PyErr) -> PyResult<PyErr> {
-        self.tell(py, RunMachine::stop)?;
-        if let Some(index) = self.current() {
-            self.leave(py, index, Some(error.value(py).as_any()))?;
-        }
-        Ok(error)
-    }
 }
 
 impl Run {
@@ -499,92 +391,5 @@ impl Run {
         for slot in [&state.event_loop, &state.alarm, &state.attempt_alarm] {
             slot.set(None);
         }
-    }
-}
-
-/// A split awaited on its own (`fan_out`).
-#[pyclass(frozen, weakref, module = "cano._core")]
-pub(crate) struct SplitRun {
-    spec: Py<SplitSpec>,
-    outbox: Option<Py<PyAny>>,
-    /// Belongs to the thread that awaits first; one that comes second is refused before it can look.
-    driver: Confined<Slot<SplitDriver>>,
-}
-
-impl SplitRun {
-    fn poll<'py>(&self, py: Python<'py>, error: Option<PyErr>) -> PyResult<Bound<'py, PyAny>> {
-        let slot = self.driver.get()?;
-        let driver = match slot.get(py) {
-            Some(driver) => driver,
-            None => {
-                if let Some(error) = error {
-                    return Err(error);
-                }
-                let outbox = self.outbox.as_ref().map(|outbox| outbox.clone_ref(py));
-                let driver = Bound::new(
-                    py,
-                    SplitDriver::new(py, self.spec.clone_ref(py), py.None(), None, Wants::default(), outbox)?,
-                )?;
-                slot.set(Some(driver.clone().unbind()));
-                driver
-            }
-        };
-        match driver.get().poll(&driver, error).map_err(|error| crate::errors::leaving(py, error))? {
-            Poll::Pending(future) => Ok(future),
-            Poll::Ready(result) => Err(PyStopIteration::new_err((result.unbind(),))),
-        }
-    }
-}
-
-#[pymethods]
-impl SplitRun {
-    #[new]
-    #[pyo3(signature = (plan, outbox=None))]
-    fn new(plan: &Bound<'_, PyAny>, outbox: Option<Py<PyAny>>) -> PyResult<Self> {
-        let spec = Py::new(plan.py(), SplitSpec::read(plan)?)?;
-        Ok(Self { spec, outbox, driver: Confined::unclaimed(Slot::default()) })
-    }
-
-    fn __await__(slf: &Bound<'_, Self>) -> Py<Self> {
-        slf.clone().unbind()
-    }
-
-    fn __iter__(slf: &Bound<'_, Self>) -> Py<Self> {
-        slf.clone().unbind()
-    }
-
-    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        crate::hook::caught(py, || self.poll(py, None))
-    }
-
-    fn send<'py>(&self, py: Python<'py>, _value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        self.__next__(py)
-    }
-
-    #[pyo3(signature = (*error))]
-    fn throw<'py>(&self, py: Python<'py>, error: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
-        let error = thrown(error)?;
-        crate::hook::caught(py, || self.poll(py, Some(error)))
-    }
-
-    /// The caller is gone: cancel every branch, without anybody to wait for them.
-    fn close(&self, py: Python<'_>) -> PyResult<()> {
-        if is_finalizing(py) {
-            return Ok(());
-        }
-        match self.driver.get()?.get(py) {
-            Some(driver) => driver.get().abandon_now(&driver),
-            None => Ok(()),
-        }
-    }
-
-    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.spec)?;
-        visit.call(&self.outbox)?;
-        self.driver.get_for_gc().visit(&visit)
-    }
-
-    fn __clear__(&self) {
-        self.driver.get_for_gc().set(None);
     }
 }

@@ -16,19 +16,27 @@ import asyncio
 import contextvars
 from asyncio import tasks as _tasks
 from collections.abc import Callable, Coroutine, Generator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from cano._engine.attempts import CANCELLED, ERROR, OK
+from cano._engine.attempts import CANCELLED, ERROR, OK, Driver
 
 if TYPE_CHECKING:
-    from .driver import SplitDriver
-    from .timers import Timer
+    from .timers import Timer, Timers
 
 _current_tasks: dict[Any, Any] | None = getattr(_tasks, "_current_tasks", None)
 
 
 # From 3.12 on.
 _swap_current_task: Callable[[Any, Any], Any] | None = getattr(_tasks, "_swap_current_task", None)
+
+
+class Split(Driver, Protocol):
+    """What a branch needs of its split, and the split's driver of one that waits for it."""
+
+    batch: list[Branch]
+    timers: Timers
+
+    def look_again(self) -> None: ...
 
 
 class Branch:
@@ -62,13 +70,13 @@ class Branch:
 
     def __init__(
         self,
-        split: SplitDriver,
+        split: Split,
         index: int,
         attempt: int,
         coro: Coroutine[Any, Any, Any],
         context: contextvars.Context,
     ) -> None:
-        self.split: SplitDriver | None = split
+        self.split: Split | None = split
         self.index = index
         self.attempt = attempt
         self.started = 0.0
@@ -89,7 +97,7 @@ class Branch:
         self._exception: BaseException | None = None
         self._asyncio_future_blocking = False
         self._steps = 0
-        self.inner: SplitDriver | None = None  # the split that this branch itself waits for
+        self.inner: Split | None = None  # the split that this branch itself waits for
 
     # --- stepping -------------------------------------------------------------------------------------------------
 
@@ -433,7 +441,7 @@ class Pause:
     def __repr__(self) -> str:
         return f"<cano.sleep({self.delay:g})>"
 
-    def park(self, branch: Branch, split: SplitDriver) -> None:
+    def park(self, branch: Branch, split: Split) -> None:
         """Have the branch resumed by the split's timers."""
         self._branch, self._error = branch, None
         branch._fut_waiter = self

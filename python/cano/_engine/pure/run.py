@@ -13,7 +13,7 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 from cano._engine import failures
-from cano._engine.alarm import Alarm
+from cano._engine.alarm import Alarm, Turn
 from cano._engine.contract import COROUTINE, STORE, THREAD, Call, Plan, SplitPlan, TaskPlan
 from cano._engine.dynamic import split_of
 from cano._engine.scope import Scope
@@ -59,15 +59,6 @@ def compile_plan(plan: Plan) -> MachinePlan:
         ]
         plan.compiled = MachinePlan(states, plan.max_transitions)
     return plan.compiled  # type: ignore[no-any-return]
-
-
-class _Turn:
-    """A bare yield: gives the loop its turn."""
-
-    __slots__ = ()
-
-    def __await__(self) -> Generator[None, None, None]:
-        yield None
 
 
 class RunDriver:
@@ -177,24 +168,14 @@ class RunDriver:
         try:
             state = await self._walk()
             if alarm.fired:
-                # Finished all the same: the cancellation must not hit the caller's next await.
-                alarm.over = True
-                if alarm.undelivered():
-                    try:
-                        await _Turn()
-                    except asyncio.CancelledError:
-                        pass
-                alarm.take_back()
+                await alarm.absorb()
             return state
         except asyncio.CancelledError as error:
-            alarm.over = True
-            if alarm.fired and alarm.take_back():
+            if alarm.settle():
                 raise (self._timeout_error() if alarm.fired == "timeout" else self._token_error()) from error
             raise
         except BaseException:
-            alarm.over = True
-            if alarm.fired:
-                alarm.take_back()
+            alarm.settle()
             raise
         finally:
             alarm.over = True  # before anything is called, and at the first instruction of it interrupted
@@ -247,7 +228,7 @@ class RunDriver:
             try:
                 self._steps += 1
                 if self._steps > STEPS or self._now() >= self._slice_end:
-                    await _Turn()
+                    await Turn()
                 if self._alarm is not None:
                     self._check_limits()
                 if action == BACK_OFF:
@@ -419,17 +400,10 @@ class RunDriver:
         try:
             value = await self._call(task.call)
             if alarm.fired:
-                alarm.over = True
-                if alarm.undelivered():
-                    try:
-                        await _Turn()
-                    except asyncio.CancelledError:
-                        pass
-                alarm.take_back()
+                await alarm.absorb()
             return value
         except asyncio.CancelledError as error:
-            alarm.over = True
-            if alarm.fired and alarm.take_back():
+            if alarm.settle():
                 if "timeout" in self._wants:
                     self._emit("timeout", state=state, task=task.name, attempt=attempt, value=limit)
                 raise failures.attempt_timed_out(
@@ -437,9 +411,7 @@ class RunDriver:
                 ) from error
             raise
         except BaseException:
-            alarm.over = True
-            if alarm.fired:
-                alarm.take_back()
+            alarm.settle()
             raise
         finally:
             alarm.over = True  # before anything is called, and at the first instruction of it interrupted

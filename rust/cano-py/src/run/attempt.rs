@@ -8,8 +8,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyTuple;
 
-use super::frame::{fired, make_alarm};
-use super::{Doing, Run, State, Went};
+use super::{Doing, Run, State, Went, alarm};
 use crate::current::copy_current_context;
 use crate::errors::{facts, failures};
 use crate::plan::TaskSpec;
@@ -39,7 +38,7 @@ pub(super) fn start<'py>(slf: &Bound<'py, Run>, state: &State, index: StateId, a
     if let Some(limit) = task.attempt_timeout
         && let Some(event_loop) = state.event_loop.get(py)
     {
-        let alarm = make_alarm(py, &event_loop)?;
+        let alarm = alarm::make(py, &event_loop)?;
         alarm.call_method1(intern!(py, "at"), (state.now(py)? + limit,))?;
         state.attempt_alarm.set(Some(alarm.unbind()));
     }
@@ -96,12 +95,11 @@ pub(super) fn returned<'py>(slf: &Bound<'py, Run>, state: &State, value: Bound<'
             Err(error) => raised(py, state, error).map(Went::Act),
         };
     }
-    if let Some(alarm) = state.attempt_alarm.get(py) {
-        alarm.setattr(intern!(py, "over"), true)?;
-        if !fired(&alarm)?.is_empty() && alarm.call_method0(intern!(py, "undelivered"))?.is_truthy()? {
-            state.doing.set(Doing::AbsorbAttempt(value.unbind()));
-            return Ok(Went::Yield(py.None().into_bound(py)));
-        }
+    if let Some(alarm) = state.attempt_alarm.get(py)
+        && alarm::is_on_its_way(&alarm)?
+    {
+        state.doing.set(Doing::AbsorbAttempt(value.unbind()));
+        return Ok(Went::Yield(py.None().into_bound(py)));
     }
     finished(slf, state, value)
 }
@@ -111,10 +109,8 @@ pub(super) fn finished<'py>(slf: &Bound<'py, Run>, state: &State, value: Bound<'
     let py = slf.py();
     if let Some(alarm) = state.attempt_alarm.take() {
         let alarm = alarm.bind(py);
-        if !fired(alarm)?.is_empty() {
-            alarm.call_method0(intern!(py, "take_back"))?;
-        }
-        alarm.call_method0(intern!(py, "close"))?;
+        alarm::settle(alarm)?;
+        alarm::close(alarm)?;
     }
     let Some(index) = state.current() else { return Err(missing(py)) };
     let task = task_of(state, index).ok_or_else(|| missing(py))?;
@@ -223,14 +219,10 @@ pub(super) fn raised(py: Python<'_>, state: &State, error: PyErr) -> PyResult<Ac
     let mut error = error;
     if let Some(alarm) = state.attempt_alarm.take() {
         let alarm = alarm.bind(py);
-        alarm.setattr(intern!(py, "over"), true)?;
-        if !fired(alarm)?.is_empty() {
-            let only_ours = alarm.call_method0(intern!(py, "take_back"))?.is_truthy()?;
-            if only_ours && error.is_instance_of::<CancelledError>(py) {
-                error = attempt_timed_out(py, state, index, task, error)?;
-            }
+        if alarm::settle(alarm)? && error.is_instance_of::<CancelledError>(py) {
+            error = attempt_timed_out(py, state, index, task, error)?;
         }
-        alarm.call_method0(intern!(py, "close"))?;
+        alarm::close(alarm)?;
     }
     if !error.is_instance_of::<PyException>(py) {
         state.tell(py, RunMachine::stop)?;

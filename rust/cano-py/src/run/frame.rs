@@ -6,8 +6,9 @@ use pyo3::exceptions::asyncio::CancelledError;
 use pyo3::intern;
 use pyo3::prelude::*;
 
-use super::{Doing, SLICE, State, running_loop};
+use super::{Doing, SLICE, State, alarm};
 use crate::clock::Clock;
+use crate::current::running_loop;
 use crate::errors::{facts, failures};
 use crate::split::events::{Facts, Wants};
 
@@ -30,7 +31,7 @@ pub(super) fn begin(py: Python<'_>, state: &State) -> PyResult<Action> {
         {
             return Err(token_error(py, state)?);
         }
-        let alarm = make_alarm(py, &event_loop)?;
+        let alarm = alarm::make(py, &event_loop)?;
         if let Some(timeout) = state.timeout {
             alarm.call_method1(intern!(py, "at"), (began + timeout,))?;
         }
@@ -44,23 +45,10 @@ pub(super) fn begin(py: Python<'_>, state: &State) -> PyResult<Action> {
     Ok(action)
 }
 
-pub(super) fn make_alarm<'py>(py: Python<'py>, event_loop: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    py.import(intern!(py, "cano._engine.alarm"))?.getattr(intern!(py, "Alarm"))?.call1((event_loop,))
-}
-
-/// What fired an alarm; empty if nothing has.
-pub(super) fn fired(alarm: &Bound<'_, PyAny>) -> PyResult<String> {
-    alarm.getattr(intern!(alarm.py(), "fired"))?.extract()
-}
-
-fn close_alarm(alarm: &Bound<'_, PyAny>) -> PyResult<()> {
-    alarm.call_method0(intern!(alarm.py(), "close")).map(drop)
-}
-
 /// Between states: the loop cannot interrupt a chain that never suspends, and a task may have swallowed it.
 pub(super) fn check_limits(py: Python<'_>, state: &State) -> PyResult<()> {
     let Some(alarm) = state.alarm.get(py) else { return Ok(()) };
-    let what = fired(&alarm)?;
+    let what = alarm::fired(&alarm)?;
     let timed_out = if !what.is_empty() {
         what == "timeout"
     } else if let Some(timeout) = state.timeout
@@ -75,7 +63,7 @@ pub(super) fn check_limits(py: Python<'_>, state: &State) -> PyResult<()> {
         return Ok(());
     };
     if what.is_empty() {
-        alarm.setattr(intern!(py, "over"), true)?;
+        alarm::disarm(&alarm)?;
     }
     Err(if timed_out { timeout_error(py, state)? } else { token_error(py, state)? })
 }
@@ -153,16 +141,13 @@ pub(super) fn failure(py: Python<'_>, state: &State, failure: Failure) -> PyResu
 pub(super) fn end<'py>(py: Python<'py>, state: &State, exit: StateId) -> PyResult<Option<Bound<'py, PyAny>>> {
     if let Some(alarm) = state.alarm.take() {
         let alarm = alarm.bind(py);
-        alarm.setattr(intern!(py, "over"), true)?;
-        if !fired(alarm)?.is_empty() {
-            if alarm.call_method0(intern!(py, "undelivered"))?.is_truthy()? {
-                state.alarm.set(Some(alarm.clone().unbind()));
-                state.doing.set(Doing::AbsorbRun(exit));
-                return Ok(Some(py.None().into_bound(py)));
-            }
-            alarm.call_method0(intern!(py, "take_back"))?;
+        if alarm::is_on_its_way(alarm)? {
+            state.alarm.set(Some(alarm.clone().unbind()));
+            state.doing.set(Doing::AbsorbRun(exit));
+            return Ok(Some(py.None().into_bound(py)));
         }
-        close_alarm(alarm)?;
+        alarm::settle(alarm)?;
+        alarm::close(alarm)?;
     }
     if state.wants.has(Wants::WORKFLOW_END) {
         let value = Some(state.state_of(py, exit).into_bound(py));
@@ -175,8 +160,8 @@ pub(super) fn end<'py>(py: Python<'py>, state: &State, exit: StateId) -> PyResul
 pub(super) fn absorbed(py: Python<'_>, state: &State) -> PyResult<()> {
     if let Some(alarm) = state.alarm.take() {
         let alarm = alarm.bind(py);
-        alarm.call_method0(intern!(py, "take_back"))?;
-        close_alarm(alarm)?;
+        alarm::settle(alarm)?;
+        alarm::close(alarm)?;
     }
     Ok(())
 }
@@ -185,21 +170,17 @@ pub(super) fn absorbed(py: Python<'_>, state: &State) -> PyResult<()> {
 pub(super) fn end_with_error(py: Python<'_>, state: &State, error: PyErr) -> PyResult<PyErr> {
     let mut error = error;
     if let Some(alarm) = state.attempt_alarm.take() {
-        close_alarm(alarm.bind(py))?;
+        alarm::close(alarm.bind(py))?;
     }
     if let Some(alarm) = state.alarm.take() {
         let alarm = alarm.bind(py);
-        alarm.setattr(intern!(py, "over"), true)?;
-        let what = fired(alarm)?;
-        if !what.is_empty() {
-            let only_ours = alarm.call_method0(intern!(py, "take_back"))?.is_truthy()?;
-            if only_ours && error.is_instance_of::<CancelledError>(py) {
-                let ours = if what == "timeout" { timeout_error(py, state)? } else { token_error(py, state)? };
-                ours.set_cause(py, Some(error));
-                error = ours;
-            }
+        if alarm::settle(alarm)? && error.is_instance_of::<CancelledError>(py) {
+            let timed_out = alarm::fired(alarm)? == "timeout";
+            let ours = if timed_out { timeout_error(py, state)? } else { token_error(py, state)? };
+            ours.set_cause(py, Some(error));
+            error = ours;
         }
-        close_alarm(alarm)?;
+        alarm::close(alarm)?;
     }
     if error.is_instance_of::<CancelledError>(py) && state.wants.has(Wants::CANCELLED) {
         let arguments = error.value(py).getattr(intern!(py, "args"))?;

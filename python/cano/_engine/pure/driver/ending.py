@@ -1,0 +1,200 @@
+"""What becomes of attempts, and how a split is decided."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cano._engine import failures
+from cano._engine.attempts import CANCELLED, ERROR
+from cano._engine.losers import LOSER_PATIENCE, warn_of_losers
+from cano._engine.pure.join import ASK
+from cano._engine.pure.split import STOPPED
+
+from .state import Attempt, State
+
+
+class Ending(State):
+    """Takes in what has ended, and obeys the verdict."""
+
+    # --- what becomes of attempts ---------------------------------------------------------------------------------
+
+    def attempt_ended(self, attempt: Attempt, outcome: int, result: Any, error: BaseException | None) -> None:
+        """Take in that an asynchronous attempt has ended."""
+        index = attempt.index
+        if self._live.get(index) is not attempt:  # `look_again` was faster
+            return
+        del self._live[index]
+        if self._machine.is_decided():
+            self._lost(index, outcome, error)
+            return
+        if outcome == CANCELLED:
+            scope = self._scope
+            outcome = ERROR
+            if attempt.timed_out:
+                limit = self.plan.attempt_timeout or 0.0
+                error = failures.attempt_timed_out(
+                    limit, state=scope.state, task=self.plan.name, attempt=attempt.attempt, cause=error
+                )
+                if scope.emits("timeout"):
+                    scope.emit("timeout", task=self.plan.name, branch=index, attempt=attempt.attempt, value=limit)
+            else:
+                error = failures.branch_cancelled(error, state=scope.state, task=self.plan.name)
+        self._ended(index, attempt.attempt, attempt.started, outcome, result, error, None)
+
+    def _ended(
+        self,
+        index: int,
+        attempt: int,
+        started: float,
+        outcome: int,
+        result: Any,
+        error: BaseException | None,
+        ended: float | None,
+    ) -> None:
+        """Take in the end of an attempt of an undecided split: retry it, or report it to the machine."""
+        machine, scope = self._machine, self._scope
+        now = self.now() if ended is None else ended
+        started = self._begun.get(index, started)
+        if outcome == ERROR:
+            assert error is not None
+            if self._retry.kind:
+                error, delay = self._another(error, attempt, now - started)
+                if delay is not None:
+                    self._attempts[index] = attempt + 1
+                    self._begun[index] = started
+                    machine.backing_off(index)
+                    if scope.emits("retry"):
+                        scope.emit(
+                            "retry", task=self.plan.name, branch=index, attempt=attempt, value=delay, error=error
+                        )
+                    self.timers.add(now + delay, self._retry_due, index)
+                    return
+                self._items.pop(index, None)
+            if self._outbox is None and not isinstance(error, (KeyboardInterrupt, SystemExit)):
+                try:
+                    failures.note_branch(error, index)
+                except BaseException as raised:  # a signal meanwhile
+                    error = raised
+            if isinstance(error, (KeyboardInterrupt, SystemExit)):  # the branch's own, or its retry filter's
+                self._fatal = error
+                self._stop()
+                machine.dropped(index)
+                return
+            if self._outbox is None:
+                self._errors[index] = error
+                self._durations[index] = now - started
+            else:
+                self._outbox.put(index, None, error, attempt, now - started)
+            if scope.emits("branch_failure"):
+                scope.emit("branch_failure", task=self.plan.name, branch=index, attempt=attempt, error=error)
+            if self._hedge is not None and index == machine.drawn - 1:  # the newest: the next one starts for it
+                self.timers.cancel(self._hedge)
+                self._hedge = None
+            verdict = machine.failed(index)
+        else:
+            if self._retry.kind:
+                self._items.pop(index, None)
+            if self._outbox is None:
+                self._values[index] = result
+                self._durations[index] = now - started
+            else:
+                self._outbox.put(index, result, None, attempt, now - started)
+            if scope.emits("branch_success"):
+                scope.emit("branch_success", task=self.plan.name, branch=index, attempt=attempt, value=result)
+            verdict = machine.succeeded(index)
+        if verdict:
+            self._verdict(verdict)
+
+    def _another(self, error: BaseException, attempt: int, elapsed: float) -> tuple[BaseException, float | None]:
+        """Whether there is another attempt, and after which delay; the user's filter may itself fail."""
+        try:
+            wanted = self.plan.retry.wants(error)
+        except BaseException as broken:
+            broken.__context__ = error
+            return broken, None
+        if not wanted:
+            return error, None
+        return error, self._retry.delay(attempt, elapsed, self._scope.unit())
+
+    def _retry_due(self, index: int) -> None:
+        if not self._machine.is_decided():
+            self._machine.retry_due(index)
+
+    def _lost(self, index: int, outcome: int, error: BaseException | None) -> None:
+        """A branch of a decided split has ended."""
+        self._machine.dropped(index)
+        self._items.pop(index, None)
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            self._fatal = self._fatal or error
+        elif outcome == ERROR and error is not None:
+            self._loser_errors.append((index, error))
+        if self._scope.emits("branch_cancelled"):
+            self._scope.emit("branch_cancelled", task=self.plan.name, branch=index)
+        self._wake()
+
+    # --- deciding -------------------------------------------------------------------------------------------------
+
+    def _verdict(self, verdict: int) -> None:
+        """Act on what the machine said."""
+        if verdict == ASK:
+            verdict = self._ask()
+        if self._machine.is_decided():
+            self._release()
+
+    def _ask(self) -> int:
+        """Ask the user's strategy function."""
+        machine, scope = self._machine, self._scope
+        try:
+            answer, failure = failures.ask_strategy(
+                self._join.strategy, machine.join.progress(), self.now() - self._entered
+            )
+        except (KeyboardInterrupt, SystemExit) as fatal:
+            self._fatal = fatal
+            machine.stop()
+            return STOPPED
+        if failure is not None:
+            failures.locate(failure, state=scope.state, task=self.plan.name, path=scope.path())
+            self._failure = failure
+            machine.stop()
+            return STOPPED
+        return machine.answer(answer)
+
+    def _deadline(self, _: None) -> None:
+        machine = self._machine
+        if not machine.is_decided():
+            # At its deadline PartialTimeout decides like at any other moment; the others have run out of time.
+            self._timed_out = self._join.strategy.kind != "partial_timeout"
+            self._verdict(machine.deadline())
+
+    def _source_failed(self, error: BaseException) -> None:
+        scope = self._scope
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            self._fatal = error
+        else:
+            self._failure = failures.source_failed(error, state=scope.state, task=self.plan.name, path=scope.path())
+        self._source.iterator = None
+        self._stop()
+
+    def _stop(self) -> None:
+        """End the split without a decision of the join; once it is decided, there is nothing to stop."""
+        if not self._machine.is_decided():
+            self._machine.stop()
+        if not self._released:
+            self._release()
+
+    def _release(self) -> None:
+        """Cancel everything that still runs, each once, in index order of its start."""
+        self._items.clear()
+        if self._feeder is not None and not self._feeder.done():
+            self._feeder.cancel()  # and with it the room that it waits for
+        if self._live:
+            for attempt in list(self._live.values()):
+                attempt.release()
+            if self._live:
+                self.timers.add(self.now() + LOSER_PATIENCE, self._still_running, None)
+        self._released = True
+        self._wake()
+
+    def _still_running(self, _: None) -> None:
+        if self._live:
+            warn_of_losers(self._scope, self.plan.name, list(self._live))
