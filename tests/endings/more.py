@@ -35,7 +35,7 @@ def fork_before_use(engine: str, _: random.Random) -> None:
     flow.register("threads", lambda: "done")
 
     def use() -> None:
-        assert flow.run("start", timeout=20) == "done"
+        assert flow.run("start", timeout=100) == "done"
 
     for _ in range(3):
         in_a_child(use)
@@ -102,7 +102,7 @@ def fork_while_a_store_is_written(engine: str, rng: random.Random) -> None:
         in_a_child(use)
     stop.set()
     for writer in writers:
-        writer.join(10)
+        writer.join(100)
     store.update("count", lambda count: count + 1)
 
 
@@ -115,7 +115,7 @@ def fork_in_an_update(engine: str, _: random.Random) -> None:
     def forking(count: int) -> int:
         child = os.fork()
         if child == 0:
-            signal.alarm(20)
+            signal.alarm(100)
             return count + 100
         _, status = os.waitpid(child, 0)
         assert os.waitstatus_to_exitcode(status) == 0
@@ -125,7 +125,7 @@ def fork_in_an_update(engine: str, _: random.Random) -> None:
     store.update("count", lambda count: count + 1)
     thread = threading.Thread(target=store.update, args=("count", lambda count: count + 1))
     thread.start()
-    thread.join(10)
+    thread.join(100)
     assert store["count"] in (3, 102)
     if store["count"] == 102:
         sys.stderr.flush()
@@ -157,7 +157,7 @@ def fork_while_tokens_are_used(engine: str, rng: random.Random) -> None:
     sys.setswitchinterval(before)
     stop.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(100)
     assert not token.cancelled
 
 
@@ -186,7 +186,7 @@ def server_that_forks_workers(engine: str, rng: random.Random) -> None:
 
             async def answer() -> None:
                 while await ready.get():
-                    assert await flow.orchestrate("start", timeout=20) == "done"
+                    assert await flow.orchestrate("start", timeout=100) == "done"
                     os.write(answering[1], b"s")
 
             task = asyncio.create_task(answer())
@@ -196,7 +196,7 @@ def server_that_forks_workers(engine: str, rng: random.Random) -> None:
 
         code = 1
         try:
-            signal.alarm(25)
+            signal.alarm(100)
             asyncio.run(serve())
             code = 0
         finally:
@@ -349,7 +349,7 @@ def exit_from_anywhere(engine: str, rng: random.Random) -> None:
 
 @ends(9)
 def exit_from_an_observer(engine: str, _: random.Random) -> None:
-    signal.alarm(8)
+    signal.alarm(100)
     leaving(engine, "observer", lambda: sys.exit(9))
 
 

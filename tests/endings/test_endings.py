@@ -20,7 +20,11 @@ SOAK = os.environ.get("CANO_SOAK") == "1"
 REPEATS = (int(os.environ.get("CANO_ENDINGS", "200")),) * 2 if SOAK else (5, 1)
 # Seconds: a process is gone at most so long after it had nothing to do but to end. (Starting it takes most of this.)
 PATIENCE = 2.0
-SLOW_MACHINE = 10.0
+# On a machine that is slow or busy, one that has nothing to do takes longer, too: what it takes counts so many times.
+NOTHING_TO_DO = "closed_before_it_began"
+STARTS = 10
+TRIES = 5
+HANGS = 100  # seconds: it never ends
 
 
 def _endings() -> dict[str, Any]:
@@ -38,30 +42,39 @@ ENDINGS = _endings()
 FORKS = [name for name in ENDINGS if any(word in name for word in ("fork", "child", "process"))]
 
 
-@pytest.mark.timeout(3600 if SOAK else 120)
+def end(ending: str, engine: str, seed: int) -> float:
+    """Run an ending, see that it is as it should be, and return how long it took."""
+    _, code, stdout = ENDINGS[ending]
+    filters = ["-W", "error"]
+    if ending in FORKS:  # of which CPython warns from 3.12 on; that it works is what is tested here
+        filters += ["-W", "ignore:This process:DeprecationWarning"]
+    began = time.monotonic()
+    process = subprocess.run(
+        [sys.executable, *filters, "-X", "faulthandler", str(PROGRAMS), ending, engine, str(seed)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=HANGS,
+    )
+    took = time.monotonic() - began
+    assert (process.returncode, process.stdout, process.stderr) == (code, stdout, ""), f"seed {seed}"
+    return took
+
+
+@pytest.mark.timeout(3600 if SOAK else 600)
 @pytest.mark.parametrize("ending", sorted(ENDINGS))
 def test_a_process_ends_as_it_should(engine: str, ending: str, tried: Any) -> None:
     if ending in FORKS and not hasattr(os, "fork"):
         pytest.skip("needs fork")
-    program, code, stdout = ENDINGS[ending]
-    is_random = "rng" in program.__code__.co_varnames
-    filters = ["-W", "error"]
-    if ending in FORKS:  # of which CPython warns from 3.12 on; that it works is what is tested here
-        filters += ["-W", "ignore:This process:DeprecationWarning"]
-    fastest = float("inf")
+    is_random = "rng" in ENDINGS[ending][0].__code__.co_varnames
     repeats = REPEATS[0 if is_random else 1]
-    for seed in range(repeats):
-        began = time.monotonic()
-        process = subprocess.run(
-            [sys.executable, *filters, "-X", "faulthandler", str(PROGRAMS), ending, engine, str(seed)],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=30,
-        )
-        fastest = min(fastest, time.monotonic() - began)
-        assert (process.returncode, process.stdout, process.stderr) == (code, stdout, ""), f"seed {seed}"
+    fastest = min(end(ending, engine, seed) for seed in range(repeats))
     tried(processes=repeats)
-    # The fastest: how busy the machine is with other things says nothing about us.
-    busy = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
-    assert fastest < PATIENCE * (SLOW_MACHINE if SOAK else busy)
+    # The fastest, and more tries only while that is too slow: one that waits for somebody does so each time.
+    allowed = PATIENCE
+    for seed in range(TRIES):
+        if fastest < allowed:
+            break
+        allowed = PATIENCE + STARTS * end(NOTHING_TO_DO, engine, seed)
+        fastest = min(fastest, end(ending, engine, seed))
+    assert fastest < allowed
