@@ -6,7 +6,7 @@ import asyncio
 import enum
 from typing import Any
 
-from cano import JoinConfig, JoinStrategy, RunEvent
+from cano import JoinConfig, JoinStrategy, RunEvent, Workflow
 from cano.observe import KINDS
 
 
@@ -44,6 +44,11 @@ def sleeper(seconds: float, then: Any = S.DONE) -> Any:
         return then
 
     return sleep
+
+
+def simple(engine: str, task: Any, **options: Any) -> Workflow[Any]:
+    """A workflow of one state."""
+    return Workflow(engine=engine).register(S.START, task, **options).add_exit_state(S.DONE)
 
 
 async def never() -> Any:

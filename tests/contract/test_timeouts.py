@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests.contract.given import Boom, Observer, S, join, never, sleeper, to
+from tests.contract.given import Boom, Observer, S, join, never, simple, sleeper, to
 
 from cano import (
     AttemptTimeoutError,
@@ -25,10 +25,6 @@ from cano import (
 )
 
 pytestmark = pytest.mark.fault("F1")
-
-
-def simple(engine: str, task: Any, **options: Any) -> Workflow[Any]:
-    return Workflow(engine=engine).register(S.START, task, **options).add_exit_state(S.DONE)
 
 
 def now() -> float:
