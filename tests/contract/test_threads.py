@@ -360,14 +360,19 @@ async def test_an_attempt_timeout_drops_the_attempt(engine):
 
 
 async def test_an_attempt_timeout_counts_from_when_a_worker_took_it_up(engine, limit):
-    """Eight attempts of 40 ms each behind one worker: the last waits seven times its limit, and none is late."""
+    """Eight attempts behind one worker, a fifth of the limit each: the last waits for longer than that, and none is late."""
     limit(1)
 
-    def branch(_: int) -> None:
-        time.sleep(0.04)
+    async def completed(work: float) -> int:
+        result = await fan_out(
+            lambda _: time.sleep(work), range(8), attempt_timeout=5 * work, fail_fast=False, engine=engine
+        )
+        return result.completed_count
 
-    result = await fan_out(branch, range(8), attempt_timeout=0.2, engine=engine)
-    assert result.completed_count == 8
+    try:
+        assert await completed(0.04) == 8
+    except JoinError:  # a machine that stands still for that long does so once, and not for ten times that long
+        assert await completed(0.4) == 8
 
 
 async def test_a_retry_beside_the_thread_of_a_timed_out_attempt(engine):

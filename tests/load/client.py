@@ -17,6 +17,8 @@ from typing import Any
 
 WARM_UP = 0.1  # of the time: not measured
 LOOKS = 60  # at the server's memory
+# However slow the machine is, it goes on until there is so much to judge by: requests per path and second, and looks.
+LEAST = 12
 
 
 class Load:
@@ -34,6 +36,11 @@ class Load:
         self.errors: dict[str, list[str]] = {path: [] for path in paths}
         self.memory: list[tuple[float, int]] = []
 
+    def is_short(self) -> bool:
+        """Whether there is too little to judge by yet, and nothing has gone wrong."""
+        few = len(self.memory) < LEAST or any(len(found) <= LEAST * self.seconds for found in self.latencies.values())
+        return few and not any(self.errors.values())
+
     async def ask(self, reader: Any, writer: Any, path: str, number: int) -> str:
         writer.write(f"GET {path}?{number} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
@@ -46,7 +53,7 @@ class Load:
 
     async def connection(self) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        while (began := time.monotonic()) < self.ends:
+        while (began := time.monotonic()) < self.ends or self.is_short():
             path = self.paths[int((began - self.began) / self.phase) % len(self.paths)]
             number = next(self.numbers)
             try:
@@ -63,7 +70,7 @@ class Load:
 
     async def look(self) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        while time.monotonic() < self.ends:
+        while time.monotonic() < self.ends or self.is_short():
             self.memory.append((time.monotonic() - self.began, int(await self.ask(reader, writer, "/memory", 0))))
             await asyncio.sleep(self.seconds / LOOKS)
         writer.close()
@@ -76,8 +83,8 @@ class Load:
             found = sorted(self.latencies[path])
             handlers[path.strip("/")] = {
                 "requests": len(found),
-                "p50_ms": round(1000 * found[len(found) // 2], 2),
-                "p99_ms": round(1000 * found[len(found) * 99 // 100], 2),
+                "p50_ms": round(1000 * found[len(found) // 2], 2) if found else None,
+                "p99_ms": round(1000 * found[len(found) * 99 // 100], 2) if found else None,
                 "errors": len(self.errors[path]),
                 "first_errors": self.errors[path][:3],
             }
