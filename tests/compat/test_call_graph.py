@@ -108,7 +108,7 @@ def test_asyncio_ps(engine: str, introspect: bool) -> None:
         assert program.stdout.readline() == "ready\n"
         done = subprocess.run(
             [sys.executable, "-m", "asyncio", "ps", str(program.pid)],
-            capture_output=True, text=True, timeout=30, check=False,
+            capture_output=True, text=True, timeout=250, check=False,
         )  # fmt: skip
         if done.returncode and "ermission" in done.stderr + done.stdout:
             pytest.skip("reading another process's memory is not allowed here")
@@ -118,4 +118,4 @@ def test_asyncio_ps(engine: str, introspect: bool) -> None:
         assert listed == [introspect] * 3
         program.stdin.write("\n")
         program.stdin.flush()
-        assert program.wait(30) == 0
+        assert program.wait(250) == 0

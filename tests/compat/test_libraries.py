@@ -14,13 +14,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
+from tests.three import Three, in_branches, in_real_tasks
 
-from cano import JoinConfig, JoinStrategy, Workflow, fan_out
+from cano import JoinStrategy, fan_out
 
-Scenario = Callable[[int], Awaitable[Any]]
-Run = Callable[[Callable[[Callable[[Scenario], Awaitable[list[Any]]]], Awaitable[Any]]], Any]
+Run = Callable[[Callable[[Three], Awaitable[Any]]], Any]
 
-pytestmark = [pytest.mark.fault("libraries"), pytest.mark.timeout(30)]
+pytestmark = [pytest.mark.fault("libraries"), pytest.mark.timeout(300)]
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])
@@ -39,16 +39,7 @@ def debug(request: pytest.FixtureRequest) -> bool:
 def run(request: pytest.FixtureRequest, engine: str, loop_factory: Any, debug: bool) -> Run:
     """`run(main)` runs `main(three)` on a fresh loop; `await three(scenario)` gives what its three branches return."""
 
-    async def in_branches(scenario: Scenario) -> list[Any]:
-        return (await fan_out(scenario, range(3), engine=engine)).outputs()
-
-    async def in_real_tasks(scenario: Scenario) -> list[Any]:
-        workflow: Workflow[str] = Workflow(engine=engine, introspect=True).add_exit_state("end")
-        join = JoinConfig(JoinStrategy.All, "end", store_partial_results=True)
-        await workflow.register_map("fan", scenario, range(3), join).orchestrate("fan")
-        return workflow.store.get("split_results").outputs()
-
-    three = in_branches if request.param == "default" else in_real_tasks
+    three = (in_branches if request.param == "default" else in_real_tasks)(engine)
 
     def run(main: Any) -> Any:
         with asyncio.Runner(debug=debug, loop_factory=loop_factory) as runner:

@@ -34,7 +34,7 @@ from cano import (
     fan_out,
 )
 
-pytestmark = [pytest.mark.fault("F4"), pytest.mark.timeout(30)]
+pytestmark = [pytest.mark.fault("F4"), pytest.mark.timeout(300)]
 
 Loop = asyncio.AbstractEventLoop
 FOREVER = 3600.0
@@ -318,18 +318,18 @@ def test_closed_while_threads_work(engine: str, loop: Loop, make_loop: Callable[
     begun, go_on, ended = threading.Barrier(3), threading.Event(), threading.Barrier(3)
 
     def work(_: int) -> None:
-        begun.wait(20)
-        assert go_on.wait(20)
-        ended.wait(20)
+        begun.wait(100)
+        assert go_on.wait(100)
+        ended.wait(100)
 
     task = loop.create_task(awaited(fan_out(work, range(2), engine=engine)))
     loop.call_later(0.005, loop.stop)
     loop.run_forever()
-    begun.wait(20)
+    begun.wait(100)
     forgive(loop)
     loop.close()
     go_on.set()
-    ended.wait(20)
+    ended.wait(100)
     assert not task.done()
     works(engine, make_loop())
     del task
@@ -594,7 +594,7 @@ def test_a_token_set_by_another_loop(engine: str, loop: Loop, make_loop: Callabl
     thread.start()
     with pytest.raises(RunCancelledError, match="from afar"):
         loop.run_until_complete(flow(engine, branch).orchestrate("start", cancel=token))
-    thread.join(20)
+    thread.join(100)
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="needs signals")

@@ -39,7 +39,7 @@ pytestmark = pytest.mark.fault("F4", "F11")
 
 # Where threads wait for each other in turn, more of them only take longer.
 THREADS = 16 if sysconfig.get_config_var("Py_GIL_DISABLED") else 6
-PATIENCE = 40  # seconds until a test that hangs gives up
+PATIENCE = 200  # seconds until a test that hangs gives up
 
 
 @pytest.fixture(autouse=True, params=range(200 if os.environ.get("CANO_SOAK") == "1" else 1))

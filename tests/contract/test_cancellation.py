@@ -375,7 +375,7 @@ async def test_the_run_does_not_wait_for_a_thread_whose_branch_was_cancelled(eng
 
     def block() -> str:
         entered.set()
-        assert release.wait(30)
+        assert release.wait(200)
         wrote.append(1)
         return "late"
 
@@ -401,7 +401,7 @@ async def test_a_sync_state_on_a_thread_does_not_hold_the_cancellation(engine: s
 
     def block() -> S:
         entered.set()
-        assert release.wait(30)
+        assert release.wait(200)
         return S.DONE
 
     workflow = Workflow(engine=engine).register(S.START, block).add_exit_state(S.DONE)

@@ -30,7 +30,7 @@ def script(engine: str, code: str, **environment: str) -> subprocess.CompletedPr
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), **environment}
     program = f"ENGINE = {engine!r}\n{textwrap.dedent(code)}"
     return subprocess.run(
-        [sys.executable, "-c", program], env=env, capture_output=True, text=True, timeout=50, check=False
+        [sys.executable, "-c", program], env=env, capture_output=True, text=True, timeout=250, check=False
     )
 
 
@@ -114,8 +114,8 @@ ok = to(S.DONE)
 
 
 LEFT = [
-    lambda w: w.register(S.START, never, attempt_timeout=50, replace=True),
-    lambda w: w.register_split(S.START, [never, to(1)], join(timeout=50), attempt_timeout=60, replace=True),
+    lambda w: w.register(S.START, never, attempt_timeout=250, replace=True),
+    lambda w: w.register_split(S.START, [never, to(1)], join(timeout=250), attempt_timeout=60, replace=True),
     lambda w: w.register_split(S.START, [never, never], join(strategy=JoinStrategy.Any, hedge_delay=9), replace=True),
     lambda w: w.register(S.START, flaky_for_ever, retry=Retry.fixed(9, 60), replace=True),
     lambda w: w.register_split(S.START, [flaky_for_ever], join(), retry=Retry.fixed(9, 60), replace=True),
@@ -211,7 +211,7 @@ def test_a_thread_that_ends_after_its_loop_was_closed(engine: str) -> None:
 
     def block() -> S:
         entered.set()
-        release.wait(30)
+        release.wait(200)
         return S.DONE
 
     for register in (

@@ -101,7 +101,7 @@ def test_many_threads_run_one_workflow(engine: str) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(200)
     assert results == [S.DONE] * 8
     assert all(store.get("split_results").outputs() == [i * i for i in range(50)] for store in stores)
 

@@ -404,7 +404,7 @@ def at_once(workers: int, work: Callable[[int], object]) -> None:
     barrier = threading.Barrier(workers)
 
     def begin(number: int) -> None:
-        barrier.wait(10)
+        barrier.wait(200)
         work(number)
 
     with ThreadPoolExecutor(workers) as pool:
@@ -466,12 +466,12 @@ def test_readers_do_not_wait_for_an_update(store: MemoryStore) -> None:
 
     def slow(value: str) -> str:
         inside.set()
-        assert go_on.wait(10)
+        assert go_on.wait(200)
         return "new"
 
     with ThreadPoolExecutor(1) as pool:
         done = pool.submit(store.update, "k", slow)
-        assert inside.wait(10)
+        assert inside.wait(200)
         assert store.get("k") == "old"
         assert store.snapshot()["k"] == "old"
         go_on.set()
@@ -486,12 +486,12 @@ def test_writers_wait_for_an_update(store: MemoryStore) -> None:
 
     def slow(value: int) -> int:
         inside.set()
-        assert go_on.wait(10)
+        assert go_on.wait(200)
         return value + 1
 
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(store.update, "k", slow)
-        assert inside.wait(10)
+        assert inside.wait(200)
         second = pool.submit(store.update, "k", lambda value: value * 10)
         go_on.set()
         assert first.result(10) == 2

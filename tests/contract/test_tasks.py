@@ -426,7 +426,7 @@ async def test_a_sync_callable_never_blocks_the_event_loop(engine: str, place: s
 
     def block() -> S:
         entered.set()
-        assert leave.wait(30)  # ends only if the loop still runs callbacks
+        assert leave.wait(200)  # ends only if the loop still runs callbacks
         return S.DONE
 
     def poll() -> None:

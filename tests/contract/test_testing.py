@@ -25,7 +25,7 @@ def quickly() -> Iterator[None]:
     """Whatever these tests sleep, they take no time."""
     began = time.monotonic()
     yield
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 25  # the shortest of them would take 40
 
 
 def test_a_sleep_takes_no_time_and_lasts_exactly() -> None:
@@ -115,7 +115,7 @@ def test_time_stands_still_while_it_is_held() -> None:
         begun = threading.Event()
         thread = threading.Thread(target=work)
         thread.start()
-        assert begun.wait(10)
+        assert begun.wait(200)
         async with asyncio.timeout(1):
             answer = await woken
         thread.join()

@@ -28,7 +28,7 @@ from cano import (
 # Real threads, so no jumps of the clock: what is waited for here is waited for in events, never in seconds.
 pytestmark = pytest.mark.real_time
 
-PATIENCE = 20  # seconds until a test that hangs gives up
+PATIENCE = 200  # seconds until a test that hangs gives up
 
 
 @pytest.fixture

@@ -135,7 +135,7 @@ async def test_a_sync_task_on_a_thread_is_bounded_too(engine: str) -> None:
     release = threading.Event()
 
     def block() -> S:
-        release.wait(30)
+        release.wait(200)
         return S.DONE
 
     loop = asyncio.get_running_loop()
@@ -254,7 +254,7 @@ async def test_a_chain_that_never_suspends_ends_between_two_states(engine: str) 
     with pytest.raises(WorkflowTimeoutError) as caught:
         await simple(engine, again).orchestrate(S.START, timeout=0.02)
     assert caught.value.elapsed >= 0.02
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 200
     assert clean()
 
 

@@ -67,7 +67,7 @@ def test_the_first_example_runs_as_printed(engine: str) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
+        timeout=250,
         env={**os.environ, "CANO_ENGINE": engine},
     )
     assert ended.returncode == 0, ended.stderr

@@ -67,7 +67,7 @@ def run(engine: str, script: Path, *arguments: object) -> "subprocess.CompletedP
         env={**os.environ, "CANO_ENGINE": engine, "PYTHONUTF8": "1"},
         capture_output=True,
         encoding="utf-8",
-        timeout=50,
+        timeout=250,
         check=False,
     )
 

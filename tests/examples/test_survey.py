@@ -47,7 +47,7 @@ def survey(engine: str, *arguments: object) -> "subprocess.CompletedProcess[str]
         env={**os.environ, "PYTHONUTF8": "1"},
         capture_output=True,
         encoding="utf-8",
-        timeout=50,
+        timeout=250,
         check=False,
     )
     assert "Traceback" not in done.stderr, done.stderr
@@ -137,7 +137,7 @@ def test_progress_on_a_terminal(engine: str, tree: Path, tmp_path: Path) -> None
             stderr=theirs,
             encoding="utf-8",
         )
-        stdout, _ = process.communicate(timeout=50)
+        stdout, _ = process.communicate(timeout=250)
         shown = os.read(ours, 10_000).decode() if select.select([ours], [], [], 0)[0] else ""
     finally:
         os.close(ours)

@@ -18,7 +18,7 @@ from tests.faults.shapes import SHAPES
 
 from cano.testing import VirtualTimeLoop
 
-pytestmark = [pytest.mark.fault("F1"), pytest.mark.timeout(1800 if SOAK else 60)]
+pytestmark = [pytest.mark.fault("F1"), pytest.mark.timeout(1800 if SOAK else 300)]
 
 # Under anyio's scopes virtual time stands still: the cancellation is repeated at every turn until the task has left. Clean-up
 # that sleeps would never end, and threads are not waited for.

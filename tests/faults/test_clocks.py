@@ -26,7 +26,7 @@ HISTORIES = 10_000 if SOAK else 200
 EARLY = 2e-5  # the resolution that the loops of clocks.py declare, and the last digit of their time
 ENDS = (JoinError, SplitTimeoutError, TaskError, cano.WorkflowTimeoutError)
 
-pytestmark = [pytest.mark.fault("F15"), pytest.mark.timeout(3600 if SOAK else 60)]
+pytestmark = [pytest.mark.fault("F15"), pytest.mark.timeout(3600 if SOAK else 300)]
 
 
 class History:

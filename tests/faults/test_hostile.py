@@ -27,7 +27,7 @@ from cano import (
 from cano.testing import VirtualTimeLoop
 
 # A hang that no exception ends, since the hostile branch takes none, must end the process.
-pytestmark = [pytest.mark.fault("F14"), pytest.mark.timeout(60, method="thread")]
+pytestmark = [pytest.mark.fault("F14"), pytest.mark.timeout(300, method="thread")]
 
 CALM = [0, 1, 3, 4]
 BAD = 2

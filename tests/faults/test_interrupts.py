@@ -31,7 +31,7 @@ from cano import JoinStrategy, fan_out
 
 pytestmark = [
     pytest.mark.fault("F8"),
-    pytest.mark.timeout(1800 if SOAK else 60),
+    pytest.mark.timeout(1800 if SOAK else 300),
     # Between the making of a coroutine and the `await` of it, no Python program is safe.
     pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning"),
 ]

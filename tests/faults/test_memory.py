@@ -21,7 +21,7 @@ from tests.faults.points import SEED, SOAK
 
 pytestmark = [
     pytest.mark.fault("F9"),
-    pytest.mark.timeout(3600 if SOAK else 120),
+    pytest.mark.timeout(3600 if SOAK else 600),
     pytest.mark.skipif(importlib.util.find_spec("_testcapi") is None, reason="needs CPython's _testcapi"),
     pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork"),
 ]

@@ -21,7 +21,7 @@ THREADS = 8
 OPERATIONS = 1_000_000 if SOAK else 20_000
 PER_KEY = 48  # operations, of all threads together: what a checker in Python can decide
 
-pytestmark = [pytest.mark.fault("F10"), pytest.mark.timeout(1800 if SOAK else 60)]
+pytestmark = [pytest.mark.fault("F10"), pytest.mark.timeout(1800 if SOAK else 300)]
 
 
 @pytest.fixture(autouse=True)

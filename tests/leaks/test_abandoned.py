@@ -21,7 +21,7 @@ import pytest
 import cano
 from cano import CancelToken, JoinConfig, JoinStrategy, Retry, Workflow, as_completed, fan_out
 
-pytestmark = [pytest.mark.fault("F7"), pytest.mark.timeout(30)]
+pytestmark = [pytest.mark.fault("F7"), pytest.mark.timeout(300)]
 
 FOREVER = 3600.0
 

@@ -291,7 +291,7 @@ def test_a_thread_that_collects_all_the_time(engine: str, tried: Any) -> None:
         asyncio.run(main())
     finally:
         stop.set()
-        collector.join(30)
+        collector.join(300)
         sys.setswitchinterval(before)
     assert rounds["collections"] > 3
     tried(collections=rounds["collections"])

@@ -15,7 +15,7 @@ from tests.load import figures
 from tests.load.test_server import program
 
 SOAK = os.environ.get("CANO_SOAK") == "1"
-# Promised are about 10 ms; the clock of slow machines is coarse. In the best round: an engine that keeps the loop does so in each.
+# Promised are about 10 ms; the clock of slow machines is coarse. Of the best round: who keeps the loop does so in each.
 ALLOWED_MS = 30
 # Check: how many, and how many times over; in the soak, and otherwise.
 SIZES = {

@@ -138,7 +138,7 @@ async def with_a_panic(shape: Callable[[], Awaitable[None]], point: int, again: 
     _core.fail_at(point, again)
     task = asyncio.create_task(_await(shape()))
     try:
-        await asyncio.wait_for(asyncio.shield(task), 3)
+        await asyncio.wait_for(asyncio.shield(task), 60)
     except InternalError as error:
         surfaced = True
         assert "injected" in str(error), error

@@ -33,7 +33,7 @@ def each_on_its_own_loop(work: Any) -> None:
 
     def run(number: int) -> None:
         try:
-            together.wait(20)
+            together.wait(200)
             asyncio.run(work(number))
         except BaseException as error:
             errors.append(error)
@@ -63,7 +63,7 @@ def test_they_share_a_workflow(engine: str) -> None:
 
     async def work(_: int) -> None:
         for _ in range(RUNS):
-            assert await workflow.orchestrate("start", timeout=30) == "done"
+            assert await workflow.orchestrate("start", timeout=200) == "done"
 
     each_on_its_own_loop(work)
     assert workflow.store["runs"] == LOOPS * RUNS

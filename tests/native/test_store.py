@@ -128,7 +128,7 @@ def test_an_old_value_is_let_go_of_after_the_lock() -> None:
         def __del__(self) -> None:
             thread = threading.Thread(target=store.put, args=("seen", self.name))
             thread.start()
-            thread.join(10)
+            thread.join(200)
             done.append("deadlock" if thread.is_alive() else self.name)
 
     for way in (

@@ -67,7 +67,7 @@ def engines() -> tuple[str, str]:
     return "python", "python"
 
 
-@pytest.mark.timeout(600 if COUNT > 2_000 else 60)
+@pytest.mark.timeout(600 if COUNT > 2_000 else 300)
 @pytest.mark.parametrize("first", range(0, COUNT, CHUNK))
 def test_engines_agree(engines, first, tried):
     for seed in range(first, first + CHUNK):

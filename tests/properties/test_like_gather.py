@@ -36,7 +36,7 @@ def check(seed: int, engine: str) -> None:
     assert branches.keys() == tasks.keys(), f"seed {seed}"
 
 
-@pytest.mark.timeout(600 if COUNT > 2_000 else 60)
+@pytest.mark.timeout(600 if COUNT > 2_000 else 300)
 @pytest.mark.parametrize("first", range(0, COUNT, CHUNK))
 def test_branches_do_what_tasks_do(engine, first, tried):
     check(first, engine)  # the first one fills caches

@@ -11,7 +11,7 @@ import pytest
 
 from cano._engine.threads import Pool
 
-PATIENCE = 20  # seconds until a test that hangs gives up
+PATIENCE = 200  # seconds until a test that hangs gives up
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,7 @@ def seen(*arguments: str) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=50,
+        timeout=250,
     )
     assert (ended.returncode, ended.stderr) == (0, "")
     return ended.stdout.strip()
@@ -44,7 +44,7 @@ def test_what_is_printed_about_the_installation_holds_no_environment(arguments: 
         capture_output=True,
         text=True,
         check=False,
-        timeout=50,
+        timeout=250,
         env={**os.environ, "SOME_TOKEN": "canary-in-the-environment"},
     )
     assert ended.returncode == 0

@@ -11,7 +11,7 @@ from tests.properties import world
 from tests.properties.recipes import Cook
 from tests.security.canary import CANARY, Said, Secret, listening
 
-pytestmark = [pytest.mark.fault("security"), pytest.mark.timeout(0 if os.environ.get("CANO_SOAK") == "1" else 60)]
+pytestmark = [pytest.mark.fault("security"), pytest.mark.timeout(0 if os.environ.get("CANO_SOAK") == "1" else 300)]
 
 SEEDS = 10_000 if os.environ.get("CANO_SOAK") == "1" else 150
 

@@ -18,7 +18,7 @@ EXPECTED = re.compile(r"# expect-error: \w+")
 MYPY = re.compile(r"^(?P<file>[^:]+\.py):(?P<line>\d+): error: (?P<message>.*)$")
 
 # A checker that starts with nothing cached reads the standard library's types first.
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(600)
 
 
 def mypy(*files: Path, where: Path) -> set[tuple[str, int, str]]:
