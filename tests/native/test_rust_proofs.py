@@ -39,8 +39,8 @@ pytestmark = [
 ]
 
 
-def cargo(*arguments: str, **environment: str) -> str:
-    """Run a cargo command that must succeed; what it said."""
+def cargo(*arguments: str, ends: tuple[int, ...] = (0,), **environment: str) -> str:
+    """Run a cargo command that must succeed (or end as `ends` says); what it said."""
     ended = subprocess.run(
         ["cargo", *arguments],
         cwd=ROOT,
@@ -51,7 +51,7 @@ def cargo(*arguments: str, **environment: str) -> str:
         check=False,
         timeout=3000,
     )
-    assert ended.returncode == 0, ended.stdout[-4000:]
+    assert ended.returncode in ends, ended.stdout[-4000:]
     return ended.stdout
 
 
@@ -149,3 +149,14 @@ def test_coverage_of_the_machines(tmp_path: Path, tried: Callable[..., None]) ->
         ):
             missed[name] = lines
     assert not missed
+
+
+@long
+@pytest.mark.fault("platforms")
+def test_the_crates_are_of_known_licences_and_sources(tried: Callable[..., None]) -> None:
+    needs("deny", how="cargo install cargo-deny")
+    cargo("deny", "check", "licenses", "bans", "sources")
+    tried(crates=(ROOT / "Cargo.lock").read_text(encoding="utf-8").count("[[package]]"))
+    if "failed to fetch advisory database" in cargo("deny", "fetch", "db", ends=(0, 1)):
+        pytest.skip("of licences and sources nothing is to be said; advisories need the network")
+    cargo("deny", "check", "advisories")
