@@ -124,7 +124,7 @@ coverage-rust: ## which lines of the Rust engine its own tests reach (cargo inst
 	cargo llvm-cov --package cano-engine --locked --show-missing-lines $(ARGS)
 
 miri: ## the Rust machines and the hand-off under Miri (rustup +nightly component add miri)
-	CANO_FUZZ_EVENTS=300 MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test --quiet --locked --package cano-engine \
+	CANO_FUZZ_EVENTS=300 MIRIFLAGS='-Zmiri-disable-isolation -Zmiri-deterministic-floats' cargo +nightly miri test --quiet --locked --package cano-engine \
 		--no-default-features --target-dir target/miri --test handoff --test fuzz_split --test fuzz_run --test policy
 
 tsan: ## the threads of the Rust engine under ThreadSanitizer, x86-64 Linux (rustup +nightly component add rust-src)

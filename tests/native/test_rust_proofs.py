@@ -111,7 +111,7 @@ def test_under_miri(tried: Callable[..., None]) -> None:
         *("--target-dir", "target/miri"),
         *("--test", "handoff", "--test", "fuzz_split", "--test", "fuzz_run", "--test", "policy"),
         CANO_FUZZ_EVENTS="300",
-        MIRIFLAGS="-Zmiri-disable-isolation",
+        MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-deterministic-floats",
     )
     tried(tests_under_miri=sum(int(count) for count in re.findall(r"(\d+) passed", said)))
 
