@@ -44,7 +44,7 @@ RUST_SOURCES := $(shell find rust .cargo -type f \( -name '*.rs' -o -name '*.tom
 PYTHON_SOURCES := $(wildcard python/cano tests examples benches tools)
 
 .PHONY: help demo test build lint format typecheck bench bench-peers bench-guard bench-rust docs wheels soak coverage \
-	mutants-python reliability interleavings mutants coverage-rust miri audit clean
+	mutants-python reliability interleavings mutants coverage-rust miri tsan audit clean
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F@ '{ printf "%-18s %s\n", $$1, $$2 }'
 
@@ -117,18 +117,20 @@ reliability: $(STAMPS)/venv ## write docs/reliability.md from what was recorded
 interleavings: ## what threads share, in every order of their steps: loom and shuttle (CANO_SOAK=1, CANO_SCHEDULES= go further)
 	cargo test --quiet --locked --manifest-path tests/interleavings/Cargo.toml --target-dir target/interleavings -- --nocapture --test-threads 1
 
-mutants: ## change the Rust machines in every way cargo-mutants knows; the tests must notice (cargo install cargo-mutants)
-	CARGO_PROFILE_DEV_DEBUG=none cargo mutants --package cano-engine --output target/mutants --timeout 60 $(ARGS)
-	@# What a checked build asks twice, by counts and by a record of every branch, is asked once in the build that is published.
-	CARGO_PROFILE_DEV_DEBUG=none CARGO_PROFILE_DEV_DEBUG_ASSERTIONS=false cargo mutants --package cano-engine \
-		--output target/mutants-unchecked --timeout 60 --re 'retry_due|is_live|expect_live|IndexSet' $(ARGS)
+mutants: $(STAMPS)/venv ## change the Rust machines in every way cargo-mutants knows; the tests must notice (cargo install cargo-mutants)
+	$(BIN)/python -m tools.reliability.mutants_rust $(ARGS)
 
 coverage-rust: ## which lines of the Rust engine its own tests reach (cargo install cargo-llvm-cov; rustup component add llvm-tools)
 	cargo llvm-cov --package cano-engine --locked --show-missing-lines $(ARGS)
 
 miri: ## the Rust machines and the hand-off under Miri (rustup +nightly component add miri)
-	CANO_FUZZ_EVENTS=300 MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test --quiet --locked --package cano-engine \
+	CANO_FUZZ_EVENTS=300 MIRIFLAGS='-Zmiri-disable-isolation -Zmiri-deterministic-floats' cargo +nightly miri test --quiet --locked --package cano-engine \
 		--no-default-features --target-dir target/miri --test handoff --test fuzz_split --test fuzz_run --test policy
+
+tsan: ## the threads of the Rust engine under ThreadSanitizer, x86-64 Linux (rustup +nightly component add rust-src)
+	@# With a standard library of its own: what that does between threads is seen, too.
+	RUSTFLAGS=-Zsanitizer=thread cargo +nightly test --quiet --locked -Zbuild-std --target x86_64-unknown-linux-gnu \
+		--target-dir target/tsan --package cano-engine --test handoff --test driver_run --test driver_split --test store
 
 audit: ## licences, advisories and sources of every crate (cargo install cargo-deny)
 	cargo deny check

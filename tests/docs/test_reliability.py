@@ -105,6 +105,20 @@ def test_what_was_tried_without_pytest(tmp_path: Path) -> None:
     assert "| holds |" in text
 
 
+def test_what_was_recorded_on_its_own_has_its_own_row(tmp_path: Path) -> None:
+    ran = {**RAN, "tests": {"passed": 3}, "tried": {"drops": 1_500}}
+    apart = {**RAN, "forms": ["long"], "tests": {"passed": 1}, "tried": {"drops": 2}}
+    (tmp_path / "apart.json").write_text(
+        json.dumps({"3.11": {"F1": {"native": apart}}, "3.14": {"F1": {"both": apart}}})
+    )
+    text = made(tmp_path, {"3.11": {"F1": {"native": ran, "python": ran}}})
+    assert "tried on CPython 3.11 and 3.14." in text
+    assert "| Rain | 3,002 drops | 2 drops | 1 | holds |" in text
+    assert "| 3.11.9 | native | short | 3 passed | 1,500 drops |" in text
+    assert "| 3.11.9 | native | long | 1 passed | 2 drops |" in text
+    assert "| 3.11.9 | both | long | 1 passed | 2 drops |" in text
+
+
 def test_a_record_of_an_unknown_class_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="F99"):
         made(tmp_path, {"3.11": {"F99": {}}})

@@ -3,9 +3,11 @@
 What goes in:
 
 - `classes.toml`: what each fault class is about, what was found, what is left;
-- `recorded/tests.json`: what `pytest --record tools/reliability/recorded/tests.json` writes (tests/record.py);
+- `recorded/tests.json`: what `pytest --record tools/reliability/recorded/tests.json` writes (tests/record.py), and any other
+  file that it wrote: of tests that were run on their own (`rust.json`). Each has rows of its own, so a test counts twice that
+  is in two of them;
 - `recorded/tests.json.load.json`: what `tests/load` writes beside it (load.py);
-- `recorded/*.json` besides: what was tried without pytest, a list of `{"class", "what", "date", "tried": {...}}`, and
+- `recorded/*.json` that are lists: what was tried without pytest, `{"class", "what", "date", "tried": {...}}`, and
   `"facts": ["a sentence", ...]` where a number does not say it;
 - `template.md`: the rest.
 """
@@ -57,22 +59,26 @@ class Records:
     """Everything that was recorded, by class."""
 
     def __init__(self, folder: Path) -> None:
-        tests = folder / "tests.json"
-        self._tests: Json = json.loads(tests.read_text(encoding="utf-8")) if tests.exists() else {}
+        self._tests: list[Json] = []
         self._beside: list[Json] = []
         for path in sorted(folder.glob("*.json")):
-            if path == tests:
-                continue
             stored = json.loads(path.read_text(encoding="utf-8"))
-            self._beside += load.entries(stored) if path.name.endswith(".load.json") else stored
+            if path.name.endswith(".load.json"):
+                self._beside += load.entries(stored)
+            elif isinstance(stored, list):
+                self._beside += stored
+            else:
+                self._tests.append(stored)
 
     def rows(self, name: str) -> list[Row]:
         """What the tests of a class did, by interpreter and engine."""
-        return [
+        rows = [
             Row(interpreter, engine, facts)
-            for interpreter in sorted(self._tests, key=_age)
-            for engine, facts in sorted(self._tests[interpreter].get(name, {}).items())
+            for tests in self._tests
+            for interpreter, classes in tests.items()
+            for engine, facts in classes.get(name, {}).items()
         ]
+        return sorted(rows, key=lambda row: (_age(row.interpreter), row.engine))
 
     def beside(self, name: str) -> list[Json]:
         """What was tried for a class without pytest."""
@@ -80,11 +86,12 @@ class Records:
 
     def interpreters(self) -> list[str]:
         """The interpreters that anything was recorded on."""
-        return sorted(self._tests, key=_age)
+        return sorted({interpreter for tests in self._tests for interpreter in tests}, key=_age)
 
     def names(self) -> set[str]:
         """The classes that anything was recorded of."""
-        return {name for classes in self._tests.values() for name in classes} | {e["class"] for e in self._beside}
+        ran = {name for tests in self._tests for classes in tests.values() for name in classes}
+        return ran | {entry["class"] for entry in self._beside}
 
 
 def _age(interpreter: str) -> tuple[int, bool]:

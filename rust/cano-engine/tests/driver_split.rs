@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use cano_engine::{
-    CancelToken, JoinConfig, JoinRule, JoinStrategy, MemoryStore, RetryPolicy, RunError, RunOptions, RunReport,
-    SharedTask, SplitResult, Strategy, Task, TaskFailure, TaskOptions, TaskResult, Verdict, Workflow,
+    BoxError, CancelToken, JoinConfig, JoinRule, JoinStrategy, MemoryStore, RetryPolicy, RunError, RunOptions,
+    RunReport, SharedTask, SplitResult, Strategy, Task, TaskFailure, TaskOptions, TaskResult, Verdict, Workflow,
 };
 use common::table;
 use proptest::prelude::{Just, ProptestConfig, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
@@ -254,6 +254,54 @@ async fn a_source_that_fails_or_panics_fails_the_state() {
     let ended = run(Workflow::new().register_split_source(FAN, breaks, all(), TaskOptions::new())).await;
     assert!(matches!(&ended, Err(RunError::Source { failure: TaskFailure::Panicked(_), .. })));
     assert_eq!(indices(&ended), (vec![], vec![], vec![0, 1]));
+    let panics = |_: &MemoryStore| -> Result<std::iter::Empty<SharedTask<&'static str>>, BoxError> {
+        if true { panic!("no source at all") } else { Ok(std::iter::empty()) }
+    };
+    let ended = run(Workflow::new().register_split_source(FAN, panics, all(), TaskOptions::new())).await;
+    match &ended {
+        Err(RunError::Source { failure: TaskFailure::Panicked(message), result, .. }) => {
+            assert_eq!((message.as_str(), result.total_count()), ("no source at all", 0));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn branches_that_end_at_one_moment_let_others_have_their_turn() {
+    let turns = Arc::new(AtomicU32::new(0));
+    let watch = tokio::spawn({
+        let turns = Arc::clone(&turns);
+        async move {
+            sleep(ms(5)).await;
+            loop {
+                turns.fetch_add(1, Ordering::SeqCst);
+                tokio::task::yield_now().await;
+            }
+        }
+    });
+    let polls = Arc::new(AtomicU32::new(0));
+    let tasks = (0..20_000).map(|_| {
+        let polls = Arc::clone(&polls);
+        move |_: MemoryStore| {
+            let polls = Arc::clone(&polls);
+            async move {
+                let mut asleep = Box::pin(sleep(ms(5)));
+                std::future::poll_fn(|cx| {
+                    polls.fetch_add(1, Ordering::Relaxed);
+                    asleep.as_mut().poll(cx)
+                })
+                .await;
+                Ok(TaskResult::output(()))
+            }
+        }
+    });
+    let ended = run(Workflow::new().register_split(FAN, tasks, all())).await;
+    watch.abort();
+    assert_eq!(result_of(&ended).successes.len(), 20_000);
+    // Not the square of their number: Tokio's budget is spent after 128 of them, and the others wait for the next turn.
+    assert!(polls.load(Ordering::Relaxed) < 4 * 20_000, "{polls:?}");
+    // At a millisecond a turn; how many milliseconds it takes is the machine's business.
+    assert!(turns.load(Ordering::SeqCst) > 1, "{turns:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::task::coop::has_budget_remaining;
 use tokio::time::Instant;
 
 use crate::driver::attempt::{AttemptFacts, AttemptOutcome, BranchAttempt, Work};
@@ -174,7 +175,8 @@ impl<S: Clone + Send + Sync + 'static> SplitRun<S> {
             match self.running.poll_next_unpin(cx) {
                 Poll::Ready(Some((facts, outcome))) => {
                     self.completed(facts, outcome)?;
-                    if slice.is_over() {
+                    // With Tokio's budget spent every other branch would be polled in vain: the square of their number.
+                    if slice.is_over() || !has_budget_remaining() {
                         cx.waker().wake_by_ref();
                         return Ok(Poll::Pending);
                     }
