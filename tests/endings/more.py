@@ -403,6 +403,26 @@ def many_daemon_threads(engine: str, rng: random.Random) -> None:
     print("end of main")
 
 
+@ends(stdout="end of main\n")
+def daemon_thread_that_computes(engine: str, _: random.Random) -> None:
+    """A step of its branch takes longer than a thread may keep the lock: the interpreter ends in the midst of it."""
+    computing = threading.Event()
+
+    async def compute(_: int) -> None:
+        while True:
+            computing.set()
+            for _ in range(2_000_000):
+                pass
+            await asyncio.sleep(0)
+
+    threading.Thread(
+        target=lambda: asyncio.run(programs._await(fan_out(compute, range(3), engine=engine))), daemon=True
+    ).start()
+    assert computing.wait(100)
+    time.sleep(0.1)
+    print("end of main")
+
+
 @ends(stdout="[0, 1, 2]\nend of main\n")
 def in_a_subinterpreter(engine: str, _: random.Random) -> None:
     """Runs there, on the engine that can be had there, and ends with a run pending."""
