@@ -14,7 +14,18 @@ from .cancel import CancelToken
 from .observe import Dispatcher
 from .results import SplitResult
 
-__all__ = ["Branch", "MemoryStore", "Pause", "PlanSpec", "Run", "ScopedStore", "SplitRun", "build_info"]
+__all__ = [
+    "Branch",
+    "MemoryStore",
+    "Pause",
+    "PlanSpec",
+    "Run",
+    "ScopedStore",
+    "SplitRun",
+    "build_info",
+    "forked",
+    "leave",
+]
 
 _T = TypeVar("_T")
 _D = TypeVar("_D")
@@ -35,6 +46,12 @@ class _BuildInfo(TypedDict):
 
 def build_info() -> _BuildInfo:
     """Return the facts of this build."""
+
+def leave() -> None:
+    """Python's exit begins: wait until no other thread is inside the engine, and let none in again."""
+
+def forked() -> None:
+    """Forget the threads of the parent of this process."""
 
 @disjoint_base
 class MemoryStore:

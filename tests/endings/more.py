@@ -6,6 +6,7 @@ Registered with those of programs.py, which imports this at its end.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import gc
 import multiprocessing
 import os
@@ -420,6 +421,40 @@ def daemon_thread_that_computes(engine: str, _: random.Random) -> None:
     ).start()
     assert computing.wait(100)
     time.sleep(0.1)
+    print("end of main")
+
+
+@ends(stdout="end of main\njoined\n")
+def daemon_thread_that_an_exit_function_joins(engine: str, rng: random.Random) -> None:
+    """The function was registered first, so it is called when the engine has closed its gate: that opens again."""
+    from cano._engine.leaving import leave
+
+    loop = asyncio.new_event_loop()
+
+    async def main() -> None:
+        while True:
+            await fan_out(quick, range(10), engine=engine)
+
+    def drive() -> None:
+        with suppress(RuntimeError):  # the loop was stopped before its future was done
+            loop.run_until_complete(main())
+
+    thread = threading.Thread(target=drive, daemon=True)
+
+    def stop() -> None:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(50)
+        print("joined" if not thread.is_alive() else "the thread is stuck")
+        for task in (kept := asyncio.all_tasks(loop)):
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+        loop.close()
+        programs.kept = kept  # type: ignore[attr-defined]
+
+    atexit.register(stop)
+    atexit.unregister(leave)
+    atexit.register(leave)
+    thread.start()
+    time.sleep(rng.uniform(0.005, 0.03))
     print("end of main")
 
 

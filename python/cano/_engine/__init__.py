@@ -7,6 +7,7 @@ from typing import Any
 
 from cano.errors import ConfigurationError, EngineUnavailableError
 
+from . import leaving as _leaving  # noqa: F401 - registers what is called at exit
 from .contract import Engine
 
 NAMES = ("native", "python")

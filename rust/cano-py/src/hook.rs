@@ -8,6 +8,7 @@ use pyo3::types::PyTuple;
 
 use crate::branch::Branch;
 use crate::errors::internal_error;
+use crate::leaving::Inside;
 use crate::split::{Key, SplitDriver};
 
 enum What {
@@ -168,6 +169,7 @@ impl Hook {
 ///
 /// A `KeyboardInterrupt` may come from any Python code on the way: it leaves through the loop, and ends the run.
 pub(crate) fn guarded(driver: &Bound<'_, SplitDriver>, work: impl FnOnce() -> PyResult<()>) -> PyResult<()> {
+    let _inside = Inside::enter(driver.py());
     crate::fail::crossing();
     let answer = protected(driver, work);
     let ended = protected(driver, || driver.get().end_turn(driver));
@@ -191,6 +193,7 @@ pub(crate) fn protected(driver: &Bound<'_, SplitDriver>, work: impl FnOnce() -> 
 
 /// Does what a coroutine's step does; a panic becomes `InternalError`.
 pub(crate) fn caught<T>(py: Python<'_>, work: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
+    let _inside = Inside::enter(py);
     crate::fail::crossing();
     let answer = catch_unwind(AssertUnwindSafe(work));
     crate::fail::crossing();

@@ -11,6 +11,7 @@ mod errors;
 mod fail;
 mod hook;
 mod indices;
+mod leaving;
 mod pause;
 mod plan;
 mod run;
@@ -34,6 +35,8 @@ mod _core {
     #[cfg(feature = "fail-points")]
     #[pymodule_export]
     use crate::fail::{fail_at, interrupt_at};
+    #[pymodule_export]
+    use crate::leaving::{forked, leave};
     #[pymodule_export]
     use crate::pause::Pause;
     #[pymodule_export]

@@ -222,6 +222,7 @@ impl MemoryStore {
                 type_name(r#fn)?
             )));
         }
+        let _inside = crate::leaving::Inside::enter(py); // the function is the user's
         let entered = self.lock.enter(py)?;
         let old = self.values(py).get_item(&key)?;
         let outcome = match &old {
