@@ -216,11 +216,12 @@ class Retry(Frozen):
             BaseException: Whatever a `retry_on` or `give_up_on` function raises; the engine turns it into a
                 failure.
         """
-        if isinstance(error, _NEVER) or _is_cancellation(error):
+        kind = type(error)  # not `isinstance`, which asks for the error's `__class__`: a user's may raise there
+        if issubclass(kind, _NEVER) or _is_cancellation(kind):
             return False
         if self.give_up_on is not None and _matches(self.give_up_on, error):
             return False
-        if not isinstance(error, Exception) and not isinstance(self.retry_on, type | tuple):
+        if not issubclass(kind, Exception) and not isinstance(self.retry_on, type | tuple):
             return False
         return self.retry_on is None or _matches(self.retry_on, error)
 
@@ -253,15 +254,15 @@ class Retry(Frozen):
 _ONCE: Final = Retry._make(NONE, 0, 0.0, 1.0, math.inf, 0.0, None, None, None)
 
 
-def _is_cancellation(error: BaseException) -> bool:
+def _is_cancellation(kind: type[BaseException]) -> bool:
     # Whoever raised asyncio's CancelledError has imported it; nobody else pays for asyncio.
     module = sys.modules.get("asyncio.exceptions")
-    return module is not None and isinstance(error, module.CancelledError)
+    return module is not None and issubclass(kind, module.CancelledError)
 
 
 def _matches(which: Which, error: BaseException) -> bool:
     if isinstance(which, type | tuple):
-        return isinstance(error, which)
+        return issubclass(type(error), which)
     return bool(which(error))
 
 

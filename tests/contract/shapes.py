@@ -13,16 +13,25 @@ from typing import Any, Self
 from tests.contract.given import Boom, Observer, S, join
 
 import cano
-from cano import JoinStrategy, Retry, TaskResult, Workflow
+from cano import CancelToken, JoinStrategy, Retry, TaskResult, Workflow
 
 
 class Trace:
-    """Who is at work; what a finished run may not leave behind."""
+    """Who is at work; what a finished run may not leave behind.
 
-    def __init__(self) -> None:
+    Attributes:
+        swallows: Whether whoever is at work takes no notice of its cancellation, once it has cleaned up.
+        token: What ends the runs of workflows, where the test has one.
+        observer: Who is told of them, likewise.
+    """
+
+    def __init__(self, swallows: bool = False) -> None:
         self.begun = 0
         self.ended = 0
         self.cleaned = 0
+        self.swallows = swallows
+        self.token: CancelToken | None = None
+        self.observer: Observer | None = None
 
     async def work(self, seconds: float, value: Any = None, clean_up: float = 0) -> Any:
         self.begun += 1
@@ -35,7 +44,10 @@ class Trace:
             if clean_up:
                 await asyncio.sleep(clean_up)
                 self.cleaned += 1
-            raise
+            if not self.swallows:
+                raise
+            await asyncio.sleep(0)
+            return value
         finally:
             self.ended += 1
 
@@ -164,12 +176,12 @@ def build(name: str, engine: str, introspect: bool = False) -> tuple[Trace, Work
 
 
 class Turns:
-    """Counts the turns of the running loop and does something before one of them."""
+    """Counts the turns of the running loop and does something before one of them, or some."""
 
-    def __init__(self, at: int = -1, do: Callable[[], object] | None = None) -> None:
+    def __init__(self, at: int | tuple[int, ...] = -1, do: Callable[[], object] | None = None) -> None:
         self.count = 0
         self.times: list[float] = []
-        self._at = at
+        self._at = (at,) if isinstance(at, int) else at
         self._do = do
 
     def __enter__(self) -> Self:
@@ -179,7 +191,7 @@ class Turns:
         def run_once() -> None:
             self.count += 1
             self.times.append(loop.time())
-            if self.count == self._at and self._do is not None:
+            if self.count in self._at and self._do is not None:
                 self._do()
             original()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -82,3 +83,18 @@ def constant_for(turns: int) -> Callable[[], Any]:
             """Time does not pass for being waited for."""
 
     return Constant
+
+
+class BrokenClockLoop(VirtualTimeLoop):
+    """A loop whose clock raises when it is looked at next, once it is told to; not at a look of asyncio's own."""
+
+    breaks = False
+    raised = 0
+
+    def time(self) -> float:
+        """Show the time, or raise."""
+        if self.breaks and not sys._getframe(1).f_code.co_filename.endswith("base_events.py"):
+            self.breaks = False
+            self.raised += 1
+            raise OSError
+        return super().time()

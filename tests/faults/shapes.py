@@ -1,7 +1,8 @@
 """Programs that use the package in every way there is, each with a result that is the same every time.
 
 Those of `tests.contract.shapes`, and what no workflow of those has: threads, strategies and filters of the user's, the ways of
-running without a workflow, real tasks for branches.
+running without a workflow, real tasks for branches. Every enumerator takes these; more of them, for those whose points cost
+little, are in `shapes_of_joins.py`, `shapes_of_awaits.py` and `shapes_of_runs.py`.
 """
 
 from __future__ import annotations
@@ -28,16 +29,26 @@ def shape(function: Shape) -> Shape:
     return function
 
 
-def _of_contract(name: str) -> Shape:
+Build = Callable[[Trace, Workflow[Any]], None]
+
+TAKE_A_TOKEN: set[Shape] = set()  # programs that are one run of a workflow, which the trace's token ends
+
+
+def of(build: Build) -> Shape:
+    """The program that runs a workflow, which `build` registers the states of, from START to DONE."""
+
     async def run(trace: Trace, engine: str) -> Any:
         workflow: Workflow[Any] = Workflow(engine=engine).add_exit_state(S.DONE)
-        contract.SHAPES[name](trace, workflow)
-        return await workflow.orchestrate(S.START), facts(workflow)
+        build(trace, workflow)
+        if trace.observer is not None:
+            workflow.add_observer(trace.observer)
+        return await workflow.orchestrate(S.START, cancel=trace.token), facts(workflow)
 
+    TAKE_A_TOKEN.add(run)
     return run
 
 
-SHAPES.update({name: _of_contract(name) for name in contract.SHAPES})
+SHAPES.update({name: of(build) for name, build in contract.SHAPES.items()})
 
 
 def facts(workflow: Workflow[Any]) -> Any:

@@ -25,6 +25,14 @@ class Unspeakable(Exception):  # noqa: N818 - a short word
     __repr__ = __str__
 
 
+class Unclassed(Exception):  # noqa: N818 - a short word
+    """What asks `isinstance` of it, and gets no answer from its type, gets this."""
+
+    @property
+    def __class__(self) -> Any:
+        raise OSError
+
+
 class Base(BaseException):
     """No Exception."""
 
@@ -36,6 +44,7 @@ KINDS: dict[str, Callable[[], BaseException]] = {
     "CancelledError": lambda: asyncio.CancelledError("text"),
     "GeneratorExit": GeneratorExit,
     "unspeakable": Unspeakable,
+    "unclassed": Unclassed,
 }
 Site = Callable[[Workflow[Any], Point, str], Awaitable[Any]]
 SITES: dict[str, Site] = {}
@@ -190,7 +199,7 @@ async def filter_of_retries(workflow: Workflow[Any], point: Point, engine: str) 
     try:
         return await workflow.orchestrate(S.START)
     except CanoError as error:
-        if isinstance(error.__cause__, Boom) and not error.__cause__.args:
+        if type(error.__cause__) is Boom and not error.__cause__.args:
             return S.DONE  # out of retries, as it is without the fault
         raise
 
@@ -372,10 +381,63 @@ def test_what_the_user_wrote_raises(engine: str, name: str, kind: str, tried: Ca
                 remade = remade or (kind == "CancelledError" and name == "item_of_an_async_source")
                 assert remade or holds(outcome, raised), f"{place}: {outcome!r}"
                 own = (CanoError, type(raised), asyncio.CancelledError if kind == "CancelledError" else CanoError)
-                assert isinstance(outcome, own) or kind == "StopIteration", place
+                assert issubclass(type(outcome), own) or kind == "StopIteration", place
             tried(callbacks=1)
             outcome = None
             again, _ = runner.run(_attempt(name, engine, Point()))
             assert again is S.DONE
         gc.collect(0)
         assert unhandled == []
+
+
+@pytest.mark.parametrize("retry_on", [None, Exception, lambda error: True], ids=["", "a class", "a function"])
+@pytest.mark.parametrize("place", ["state", "branch"])
+def test_an_exception_without_a_class_is_retried(
+    engine: str, place: str, retry_on: Any, tried: Callable[..., None]
+) -> None:
+    calls: list[int] = []
+
+    async def task() -> S:
+        calls.append(1)
+        if len(calls) < 3:
+            raise Unclassed
+        return S.DONE
+
+    workflow: Workflow[Any] = Workflow(engine=engine).add_exit_state(S.DONE)
+    retry = Retry.fixed(2, 1, retry_on=retry_on)
+    if place == "state":
+        workflow.register(S.START, task, retry=retry)
+    else:
+        workflow.register_split(S.START, [task], join(), retry=retry)
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        assert runner.run(workflow.orchestrate(S.START)) is S.DONE
+    assert len(calls) == 3
+    tried(callbacks=2)
+
+
+def test_what_is_no_exception_and_has_no_class(engine: str, tried: Callable[..., None]) -> None:
+    """It goes through, as it is, after the events that are due."""
+
+    class UnclassedBase(BaseException):
+        __class__ = vars(Unclassed)["__class__"]
+
+    raised = UnclassedBase()
+
+    async def task() -> S:
+        raise raised
+
+    seen = Observer()
+    workflow: Workflow[Any] = Workflow(engine=engine).add_exit_state(S.DONE)
+    workflow.register(S.START, task).add_observer(seen)
+
+    async def main() -> BaseException | None:
+        try:
+            await workflow.orchestrate(S.START)
+        except BaseException as error:
+            return error
+        return None
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        assert runner.run(main()) is raised
+    assert seen.kinds == ["workflow_start", "state_enter", "task_start", "task_failure", "state_exit", "workflow_end"]
+    tried(callbacks=1)

@@ -15,7 +15,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from tests.faults.clocks import DECADE, HOUR, JUMPS, OddClockLoop, constant_for
+from tests.faults.clocks import DECADE, HOUR, JUMPS, BrokenClockLoop, OddClockLoop, constant_for
 
 import cano
 from cano import JoinConfig, JoinError, JoinStrategy, Retry, SplitTimeoutError, TaskError, Workflow, fan_out
@@ -358,3 +358,48 @@ def test_a_cycle_without_end_under_a_clock_that_stands_still(engine: str, tried:
 
     on(constant_for(10**9)(), main())
     tried(timers=1)
+
+
+@pytest.mark.parametrize("way", ["bare yields", "timers", "a future", "threads"])
+def test_a_clock_that_raises_while_many_have_their_turn(engine: str, way: str, tried: Any) -> None:
+    """A time slice is over then, and whoever has not had his turn has it later: nobody is lost."""
+    count = 20
+    loop = BrokenClockLoop()
+    told: list[Any] = []
+    loop.set_exception_handler(lambda _, context: told.append(context["exception"]))
+
+    async def branch(item: int) -> int:
+        if way == "bare yields":
+            await asyncio.sleep(0)
+        elif way == "timers":
+            await cano.sleep(1)
+        else:
+            await shared
+        loop.breaks = True  # and yield: no time is looked at for that, only for whether the slice is over
+        await asyncio.sleep(0)
+        return item
+
+    def answer(item: int) -> int:
+        return item
+
+    def decide(progress: cano.JoinProgress) -> str:
+        loop.breaks = progress.pending != 0
+        return "wait" if progress.pending else "proceed"
+
+    async def main() -> None:
+        nonlocal shared
+        shared = loop.create_future()
+        loop.call_later(1, shared.set_result, None)
+        if True:
+            if way == "threads":
+                split = await fan_out(answer, range(count), strategy=JoinStrategy.Custom(decide), engine=engine)
+            else:
+                split = await fan_out(branch, range(count), engine=engine)
+        assert split.outputs() == list(range(count))
+
+    shared: Any = None
+    on(loop, main())
+    # The pure engine wakes those of one future one by one, and so does not ask whether it takes long.
+    assert loop.raised > (0 if (engine, way) != ("python", "a future") else -1)
+    assert [type(error) for error in told] in ([], [OSError] * loop.raised)
+    tried(clock_failures=loop.raised)

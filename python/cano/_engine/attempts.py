@@ -20,6 +20,10 @@ OK = 0
 ERROR = 1
 CANCELLED = 2
 
+# What ends a run from wherever it is raised, and leaves through the loop. Asked of an exception's type, here and wherever
+# else it may be a user's: `isinstance` looks at `__class__`, which an exception may define, and which may raise.
+FATAL = (KeyboardInterrupt, SystemExit)
+
 
 def as_coroutine(awaitable: Any) -> Coroutine[Any, Any, Any]:
     """Return a coroutine that runs an awaitable: itself, if it is one.
@@ -204,7 +208,7 @@ class TaskAttempt:
         else:
             error = task.exception()
             outcome, result = (OK, task.result()) if error is None else (ERROR, None)
-        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+        if issubclass(type(error), FATAL):
             driver.raises_fatal()  # as the task has done
         try:
             driver.attempt_ended(self, outcome, result, error)

@@ -8,7 +8,7 @@ shown. The text of a user's own exception is the user's to choose, and is shown,
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeGuard, TypeVar
 
 from cano._naming import describe_error, shorten, type_name
 from cano.errors import (
@@ -52,6 +52,8 @@ __all__ = [
     "too_many_transitions",
 ]
 
+E = TypeVar("E", bound=BaseException)
+
 _PARTS: Final = 5
 """Up to how many parts a tuple is shown part by part."""
 
@@ -75,6 +77,11 @@ def describe_state(state: object) -> str:
     return type_name(state) if isinstance(state, type) else type_name(type(state))
 
 
+def _is(error: BaseException, kind: type[E]) -> TypeGuard[E]:
+    """`isinstance`, which asks an exception for its `__class__` as well: a user's may raise there."""
+    return issubclass(type(error), kind)
+
+
 def locate(
     error: BaseException,
     *,
@@ -84,7 +91,7 @@ def locate(
     path: Iterable[Any] = (),
 ) -> None:
     """Write into an error of ours where it happened, as far as it does not say so already."""
-    if not isinstance(error, CanoError):
+    if not _is(error, CanoError):
         return
     if error.state is None:
         error.state = state
@@ -122,7 +129,7 @@ def task_failed(
             task=task,
             path=path,
         )
-    elif isinstance(error, AttemptTimeoutError) and error.__dict__.pop("_of_this_attempt", False):
+    elif _is(error, AttemptTimeoutError) and error.__dict__.pop("_of_this_attempt", False):
         # Ours, and raised as it is. One from a workflow inside the task is the task's own exception, like any
         # other.
         locate(error, state=state, task=task, attempt=attempts, path=path)
@@ -327,7 +334,7 @@ def branch_cancelled(
 
 def source_failed(error: BaseException, *, state: Any, path: Iterable[Any], task: str | None = None) -> CanoError:
     """Where the branches come from has raised. A `ConfigurationError` stays what it is."""
-    if isinstance(error, ConfigurationError):
+    if _is(error, ConfigurationError):
         locate(error, state=state, task=task, path=path)
         return error
     failed = TaskError(

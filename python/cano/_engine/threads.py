@@ -195,7 +195,7 @@ def start_in_thread(
             return
         if ok:
             future.set_result(outcome)
-        elif isinstance(outcome, StopIteration):
+        elif issubclass(type(outcome), StopIteration):  # not `isinstance`: see `FATAL` in attempts.py
             # A future refuses StopIteration (and on 3.11 a thread that raised one hung its caller for ever).
             error = RuntimeError("the task raised StopIteration")
             error.__cause__ = outcome

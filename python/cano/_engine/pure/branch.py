@@ -18,7 +18,7 @@ from asyncio import tasks as _tasks
 from collections.abc import Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any, Protocol
 
-from cano._engine.attempts import CANCELLED, ERROR, OK, Driver
+from cano._engine.attempts import CANCELLED, ERROR, FATAL, OK, Driver
 
 if TYPE_CHECKING:
     from .timers import Timer, Timers
@@ -205,7 +205,7 @@ class Branch:
             except asyncio.CancelledError as cancelled:
                 outcome, error = CANCELLED, cancelled
             except BaseException as failure:
-                if isinstance(failure, KeyboardInterrupt) and getattr(coro, "cr_suspended", False):
+                if issubclass(type(failure), KeyboardInterrupt) and getattr(coro, "cr_suspended", False):
                     error = failure  # raised here, right after the branch had suspended: it is to end by it
                     continue
                 outcome, error = ERROR, failure
@@ -217,7 +217,7 @@ class Branch:
         split = self.split
         assert split is not None
         self._finish(outcome, result, error)
-        if outcome == ERROR and isinstance(error, (KeyboardInterrupt, SystemExit)) and split.raises_fatal():
+        if outcome == ERROR and error is not None and issubclass(type(error), FATAL) and split.raises_fatal():
             raise error
         # The traceback holds this frame, and this frame would hold the error, and by way of the split all other branches.
         error = None

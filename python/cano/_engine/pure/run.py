@@ -142,7 +142,7 @@ class RunDriver:
             return state
         except BaseException as raised:
             error = raised
-            if isinstance(raised, asyncio.CancelledError) and "cancelled" in wants:
+            if issubclass(type(raised), asyncio.CancelledError) and "cancelled" in wants:
                 message = raised.args[0] if raised.args else None
                 self._emit("cancelled", state=self._state(), value=message)
             raise
@@ -315,7 +315,7 @@ class RunDriver:
             return self._attempt_failed(index, task, error)
         except BaseException as error:
             machine.stop()
-            if not isinstance(error, asyncio.CancelledError) and "task_failure" in wants:
+            if not issubclass(type(error), asyncio.CancelledError) and "task_failure" in wants:
                 self._emit("task_failure", state=state, task=task.name, attempt=attempt, error=error)
             self._leave(state, error)
             raise

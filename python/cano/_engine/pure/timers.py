@@ -74,6 +74,11 @@ class Timers:
 
     def rearm(self) -> None:
         """See to it that what is due fires: a KeyboardInterrupt may have lost the handle of the loop's."""
+        if self._heap and self._heap[0][0] <= self._loop.time():
+            # Soon, and beside the handle there may be: one made anew at each turn, as the cancellations of an anyio scope come,
+            # would be put off for ever.
+            self._loop.call_soon(self._fire)
+            return
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None

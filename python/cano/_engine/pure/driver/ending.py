@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cano._engine import failures
-from cano._engine.attempts import CANCELLED, ERROR
+from cano._engine.attempts import CANCELLED, ERROR, FATAL
 from cano._engine.losers import LOSER_PATIENCE, warn_of_losers
 from cano._engine.pure.join import ASK
 from cano._engine.pure.split import STOPPED
@@ -70,12 +70,12 @@ class Ending(State):
                     self.timers.add(now + delay, self._retry_due, index)
                     return
                 self._items.pop(index, None)
-            if self._outbox is None and not isinstance(error, (KeyboardInterrupt, SystemExit)):
+            if self._outbox is None and not issubclass(type(error), FATAL):
                 try:
                     failures.note_branch(error, index)
                 except BaseException as raised:  # a signal meanwhile
                     error = raised
-            if isinstance(error, (KeyboardInterrupt, SystemExit)):  # the branch's own, or its retry filter's
+            if issubclass(type(error), FATAL):  # the branch's own, or its retry filter's
                 self._fatal = error
                 self._stop()
                 machine.dropped(index)
@@ -124,7 +124,7 @@ class Ending(State):
         """A branch of a decided split has ended."""
         self._machine.dropped(index)
         self._items.pop(index, None)
-        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+        if issubclass(type(error), FATAL):
             self._fatal = self._fatal or error
         elif outcome == ERROR and error is not None:
             self._loser_errors.append((index, error))
@@ -168,7 +168,7 @@ class Ending(State):
 
     def _source_failed(self, error: BaseException) -> None:
         scope = self._scope
-        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+        if issubclass(type(error), FATAL):
             self._fatal = error
         else:
             self._failure = failures.source_failed(error, state=scope.state, task=self.plan.name, path=scope.path())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from cano._engine.attempts import ERROR
+from cano._engine.attempts import ERROR, FATAL
 from cano._engine.calls import examine_branch
 
 from .start import Start
@@ -57,7 +57,7 @@ class Feeding(Start):
                 self._source_failed(asyncio.CancelledError())
         else:
             error = feeder.exception()
-            if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            if issubclass(type(error), FATAL):
                 self._fatal, self._fatal_raised = error, True  # its task has raised it through the loop
             if not machine.is_decided():
                 if error is not None:

@@ -43,26 +43,29 @@ class Handover(Launch):
     def _drain(self) -> None:
         self._landing = False
         landed = self._landed
-        slice_end = self.now() + SLICE
-        while landed:
-            attempt = landed.popleft()
-            if attempt.released or attempt.over:
-                discard(attempt.outcome)
-                continue
-            attempt.over = True
-            if attempt.timer is not None:
-                self.timers.cancel(attempt.timer)
-            self._live.pop(attempt.index, None)
-            started = attempt.started
-            if attempt.error is None and hasattr(attempt.outcome, "__await__"):
-                self._begin(attempt.index, attempt.attempt, attempt.outcome, attempt.context, started)
-            else:
-                outcome = OK if attempt.error is None else ERROR
-                self._ended(
-                    attempt.index, attempt.attempt, started, outcome, attempt.outcome, attempt.error, attempt.ended
-                )
-            if landed and self.now() >= slice_end:
+        try:
+            slice_end = self.now() + SLICE
+            while landed:
+                self._take_landed(landed.popleft())
+                if landed and self.now() >= slice_end:
+                    break
+        finally:
+            if landed:
                 self._landing = True
                 self.loop.call_soon(self._drain)
-                break
-        self.end_turn()
+            self.end_turn()
+
+    def _take_landed(self, attempt: ThreadAttempt) -> None:
+        if attempt.released or attempt.over:
+            discard(attempt.outcome)
+            return
+        attempt.over = True
+        if attempt.timer is not None:
+            self.timers.cancel(attempt.timer)
+        self._live.pop(attempt.index, None)
+        started = attempt.started
+        if attempt.error is None and hasattr(attempt.outcome, "__await__"):
+            self._begin(attempt.index, attempt.attempt, attempt.outcome, attempt.context, started)
+        else:
+            outcome = OK if attempt.error is None else ERROR
+            self._ended(attempt.index, attempt.attempt, started, outcome, attempt.outcome, attempt.error, attempt.ended)

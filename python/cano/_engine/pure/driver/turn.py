@@ -43,15 +43,16 @@ class Turn(Feeding):
 
     def _work_off(self) -> None:
         """Resume the branches whose turn it is, in order, for at most a time slice in one turn of the loop."""
-        slice_end = self.now() + SLICE
         backlog = self._backlog
         try:
+            slice_end = self.now() + SLICE
             while backlog:
                 backlog.popleft().resume()
                 if self.now() >= slice_end:
                     break
         finally:
-            # What is left goes before what yielded meanwhile; also when a KeyboardInterrupt got us out of the loop.
+            # What is left goes before what yielded meanwhile; also when a KeyboardInterrupt got us out of the loop, or a clock
+            # that raises.
             if backlog:
                 self.loop.call_soon(self._work_off)
             self.end_turn()
