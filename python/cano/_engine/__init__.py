@@ -7,11 +7,12 @@ from typing import Any
 
 from cano.errors import ConfigurationError, EngineUnavailableError
 
-from . import leaving as _leaving  # noqa: F401 - registers what is called at exit
 from .contract import Engine
+from .leaving import register as _register
 
 NAMES = ("native", "python")
 
+_register()
 _engines: dict[str, Engine] = {}
 _unavailable: dict[str, str] = {}
 

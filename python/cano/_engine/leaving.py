@@ -25,7 +25,9 @@ def forked() -> None:
         core.forked()
 
 
-if sys.version_info < (3, 14):  # later ones let threads wait that come too late, and do not unwind them
-    atexit.register(leave)
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=forked)
+def register() -> None:
+    """Have both called when it is time."""
+    if sys.version_info < (3, 14):  # later ones let threads wait that come too late, and do not unwind them
+        atexit.register(leave)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=forked)
