@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from tests.probe import Probe
 
 from cano import JoinConfig, JoinError, JoinStrategy, Retry, Workflow, as_completed, fan_out, sleep
 
@@ -37,35 +38,6 @@ def no_collector():
     gc.disable()
     yield
     gc.enable()
-
-
-class Probe:
-    """Asks the loop for its turn again and again, and notes the longest wait."""
-
-    def __init__(self) -> None:
-        self.worst = 0.0
-        self.turns = 0
-        self._task: asyncio.Task[None] | None = None
-
-    async def _run(self) -> None:
-        before = time.thread_time()
-        while True:
-            await asyncio.sleep(0)
-            now = time.thread_time()
-            self.worst = max(self.worst, now - before)
-            self.turns += 1
-            before = now
-
-    async def __aenter__(self) -> Probe:
-        self._task = asyncio.create_task(self._run())
-        await asyncio.sleep(0)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        assert self._task is not None
-        await asyncio.sleep(0)  # the last wait ends here, and is the one in which results are made
-        self._task.cancel()
-        await asyncio.wait([self._task])
 
 
 async def leaves_the_loop(run: Callable[[], Awaitable[Any]], *, allowed: float = ALLOWED) -> None:

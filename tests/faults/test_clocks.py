@@ -403,3 +403,22 @@ def test_a_clock_that_raises_while_many_have_their_turn(engine: str, way: str, t
     assert loop.raised > (0 if (engine, way) != ("python", "a future") else -1)
     assert [type(error) for error in told] in ([], [OSError] * loop.raised)
     tried(clock_failures=loop.raised)
+
+
+def test_a_clock_that_raises_when_timers_are_due(engine: str, tried: Any) -> None:
+    """Before the first of them has fired: they are due in the next turn as well."""
+    loop = BrokenClockLoop()
+    told: list[Any] = []
+    loop.set_exception_handler(lambda _, context: told.append(type(context["exception"])))
+
+    async def main() -> None:
+        # In one turn: the clock breaks, and then the split's timers are asked for.
+        loop.call_later(0.1, loop.jump, 10)
+        loop.call_later(0.5, setattr, loop, "breaks", True)
+        split = await fan_out(lambda item: cano.sleep(1, item), range(20), inline=True, engine=engine)
+        assert split.outputs() == list(range(20))
+
+    on(loop, main())
+    assert loop.raised == 1
+    assert told == [OSError]
+    tried(clock_failures=1)

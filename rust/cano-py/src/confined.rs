@@ -15,7 +15,8 @@ thread_local! {
     static HERE: Cell<u8> = const { Cell::new(0) };
 }
 
-fn here() -> usize {
+/// A number for this thread.
+pub(crate) fn here() -> usize {
     HERE.with(|cell| std::ptr::from_ref(cell) as usize)
 }
 

@@ -50,9 +50,13 @@ mod old {
 
     use pyo3::prelude::*;
 
+    use crate::confined::here;
+
     /// How many threads are inside. Written with the GIL held only, so that it takes no locked instruction.
     static THREADS: AtomicUsize = AtomicUsize::new(0);
     static CLOSED: AtomicBool = AtomicBool::new(false);
+    /// The thread that Python's exit runs on.
+    static MAIN: AtomicUsize = AtomicUsize::new(0);
 
     /// How long main waits for those who are inside, and they at the gate for the end.
     const PATIENCE: Duration = Duration::from_secs(1);
@@ -93,6 +97,7 @@ mod old {
     }
 
     pub(super) fn leave(py: Python<'_>) {
+        MAIN.store(here(), Relaxed);
         CLOSED.store(true, Relaxed);
         let began = Instant::now();
         while THREADS.load(Relaxed) > 0 && began.elapsed() < PATIENCE {
@@ -107,7 +112,7 @@ mod old {
 
     #[cold]
     fn wait_at_the_gate(py: Python<'_>) {
-        if is_main(py) {
+        if MAIN.load(Relaxed) == here() {
             CLOSED.store(false, Relaxed); // an exit function of somebody else's uses the engine, and perhaps its threads
             return;
         }
@@ -123,15 +128,6 @@ mod old {
             }
         });
         CLOSED.store(false, Relaxed);
-    }
-
-    fn is_main(py: Python<'_>) -> bool {
-        let is_main = || {
-            let threading = py.import("threading")?;
-            let current = threading.call_method0("current_thread")?;
-            PyResult::Ok(current.is(&threading.call_method0("main_thread")?))
-        };
-        is_main().unwrap_or(true)
     }
 
     fn is_ending() -> bool {

@@ -104,12 +104,12 @@ class Timers:
 
     def _fire(self) -> None:
         self._handle = None
-        # asyncio fires a handle up to one clock resolution early; then a timer's own moment counts as reached.
-        began = self._loop.time()
-        now, slice_end = began + 1e-9, began + SLICE
-        last = self._serial  # what is added meanwhile has its turn later
-        fired = 0
         try:
+            # asyncio fires a handle up to one clock resolution early; then a timer's own moment counts as reached.
+            began = self._loop.time()
+            now, slice_end = began + 1e-9, began + SLICE
+            last = self._serial  # what is added meanwhile has its turn later
+            fired = 0
             while self._heap and self._heap[0][0] <= now and self._heap[0][1] <= last:
                 timer = heapq.heappop(self._heap)
                 callback, argument = timer[2], timer[3]
@@ -122,5 +122,6 @@ class Timers:
                 if fired == FIRED or self._loop.time() >= slice_end:
                     break
         finally:
-            self._arm()  # what is left is due, and fires in the next turn; also when a BaseException stopped us
+            # What is left is due, and fires in the next turn; also when a BaseException stopped us, or the clock raised.
+            self._arm()
             self._after()

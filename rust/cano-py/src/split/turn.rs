@@ -217,7 +217,13 @@ impl SplitDriver {
         let state = self.state()?;
         let fired = state.timers.borrow_mut().armed.take();
         drop(fired);
-        let watch = self.clock.stopwatch(py)?;
+        let watch = match self.clock.stopwatch(py) {
+            Ok(watch) => watch,
+            Err(error) => {
+                self.arm_loop(slf, state)?; // what is due is due in the next turn
+                return Err(error);
+            }
+        };
         // asyncio fires a handle up to one clock resolution early; then a timer's own moment counts as reached.
         let now = watch.started() + 1e-9;
         let slice_end = watch.started() + SLICE;
@@ -363,12 +369,12 @@ impl SplitDriver {
 
     /// Takes in what the workers of a sync split over data have brought, for at most a time slice.
     fn take_from_threads(&self, slf: &Bound<'_, Self>, state: &State) -> PyResult<()> {
-        let mut landed = self.exchange.landed.take();
-        if landed.is_empty() {
+        if self.exchange.landed.is_empty() {
             return Ok(());
         }
         let py = slf.py();
-        let watch = self.clock.stopwatch(py)?;
+        let watch = self.clock.stopwatch(py)?; // before anything is taken: it may raise
+        let mut landed = self.exchange.landed.take();
         let mut answer = Ok(());
         while let Some(one) = landed.pop_front() {
             answer = self.take_one(slf, state, one);
