@@ -160,6 +160,9 @@ async def _feed(split: Fed, pending: Any) -> None:
     """Draw an asynchronous source into a split, one item for each branch that may start.
 
     Cancelling it closes the source. An error of the source goes to whoever awaits this.
+
+    The loops are in functions of their own: CPython 3.14 does not count the jump back of a loop to the `try` it stands in, and a
+    KeyboardInterrupt that comes there would leave the source open.
     """
     if hasattr(pending, "__await__"):
         pending = await pending
@@ -169,15 +172,7 @@ async def _feed(split: Fed, pending: Any) -> None:
         if source.total is not None:
             split.known(source.total)
         try:
-            for _ in _counted(source.total):
-                if not await split.room():
-                    return
-                try:
-                    item = next(source.iterator)
-                except StopIteration:
-                    return
-                if not await _start(split, item):
-                    return
+            await _draw(split, source.iterator, source.total)
         finally:
             if source.close is not None:
                 source.close()
@@ -185,13 +180,7 @@ async def _feed(split: Fed, pending: Any) -> None:
     iterator: AsyncIterator[Any] = aiter(pending)
     aclose = getattr(iterator, "aclose", None)
     try:
-        while await split.room():
-            try:
-                item = await anext(iterator)
-            except StopAsyncIteration:
-                return
-            if not await _start(split, item):
-                return
+        await _draw_async(split, iterator)
     except GeneratorExit:  # this task was dropped: the loop is gone, and with it all that could be awaited
         aclose = None
         raise
@@ -200,6 +189,28 @@ async def _feed(split: Fed, pending: Any) -> None:
             await _arrived()
             # Otherwise the event loop's async-generator hook would close it later, in a task of its own.
             await aclose()
+
+
+async def _draw(split: Fed, iterator: Iterator[Any], total: int | None) -> None:
+    for _ in _counted(total):
+        if not await split.room():
+            return
+        try:
+            item = next(iterator)
+        except StopIteration:
+            return
+        if not await _start(split, item):
+            return
+
+
+async def _draw_async(split: Fed, iterator: AsyncIterator[Any]) -> None:
+    while await split.room():
+        try:
+            item = await anext(iterator)
+        except StopAsyncIteration:
+            return
+        if not await _start(split, item):
+            return
 
 
 async def _arrived() -> None:
