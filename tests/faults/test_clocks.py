@@ -422,3 +422,29 @@ def test_a_clock_that_raises_when_timers_are_due(engine: str, tried: Any) -> Non
     assert loop.raised == 1
     assert told == [OSError]
     tried(clock_failures=1)
+
+
+@pytest.mark.parametrize("when", range(8))
+@pytest.mark.parametrize("options", [{}, {"attempt_timeout": 5}], ids=["drained", "one by one"])
+def test_a_clock_that_raises_on_a_worker(engine: str, options: dict[str, Any], when: int, tried: Any) -> None:
+    """What the worker has in hand is told all the same, and the worker goes on."""
+    loop = BrokenClockLoop()
+    loop.on_workers = True
+    loop.breaks = when == 0
+    called: list[int] = []
+
+    def answer(item: int) -> int:
+        called.append(item)
+        loop.breaks = len(called) == when
+        return item
+
+    async def main() -> None:
+        split = await fan_out(answer, range(6), engine=engine, **options)
+        assert split.outputs() == list(range(6))
+        assert min(row.duration for row in split.successes) >= 0
+
+    try:
+        on(loop, main())
+    except OSError:
+        assert when == 0  # before anything was in hand
+    tried(clock_failures=1)

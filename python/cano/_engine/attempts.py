@@ -72,6 +72,14 @@ class Driver(Protocol):
     def end_turn(self) -> None: ...
 
 
+def _time_of(driver: Driver, otherwise: float) -> float:
+    """The time on the loop's clock, asked on a worker: one that raises there must not keep what the worker has to tell."""
+    try:
+        return driver.now()
+    except Exception:
+        return otherwise
+
+
 class ThreadAttempt:
     """An attempt on a worker thread. It cannot be stopped: cancelled, its result is dropped."""
 
@@ -121,12 +129,12 @@ class ThreadAttempt:
         driver = self._driver
         if self.released or driver is None:
             return
-        self.started = driver.now()
+        self.started = _time_of(driver, 0.0)
         try:
             self.outcome = self.context.run(self._function, *self._arguments)
         except BaseException as error:
             self.error = error
-        self.ended = driver.now()
+        self.ended = _time_of(driver, self.started)
         wake = driver.landed(self)
         if wake is not None:
             wake_loop(driver.loop, wake)

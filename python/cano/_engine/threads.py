@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextvars
 import os
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -141,7 +142,11 @@ class Pool:
                 self._grow()
             if job is None:
                 return
-            job()
+            try:
+                job()
+            except BaseException:
+                # No job may raise; but a worker that is no more would be missed for ever, by those who count on it.
+                threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
             del job
             with lock:
                 self._idle += 1

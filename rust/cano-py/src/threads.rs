@@ -110,7 +110,8 @@ impl Cursor {
     fn advance(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
         crate::fail::point();
         let inner = self.inner.get()?;
-        let now = inner.watch.now(self.driver.get().clock(), py)?;
+        // A clock that raises here must not keep what the item in hand has come to.
+        let now = inner.watch.now(self.driver.get().clock(), py).unwrap_or(inner.watch.started());
         let first = inner.current.take();
         let had_one = first.is_some();
         inner.current.set(first);
