@@ -203,6 +203,7 @@ def as_completed(
         SplitTimeoutError: The deadline passed; raised after everything that ended in time was yielded.
         TaskError: The source raised; likewise.
 
+    Where a result is ready each time, the iteration gives the event loop its turn now and then, after some 2 ms.
     Leaving the loop early cancels what runs and waits for it, as does cancelling the consumer. (`break` leaves the
     generator to Python, which closes it soon but not at once; `contextlib.aclosing` makes it prompt.)
 

@@ -28,6 +28,7 @@ pytestmark = [
     pytest.mark.timeout(1800 if SOAK else 300),
     # Between the making of a coroutine and the `await` of it, no Python program is safe.
     pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore:Exception ignored .*coroutine object:pytest.PytestUnraisableExceptionWarning"),
 ]
 
 SHORT = 25
