@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import CodeType, FrameType
 from typing import Any
 
@@ -33,6 +33,13 @@ pytestmark = [
 
 SHORT = 25
 NESTED = {"alone", "nested"}
+
+
+@pytest.fixture(autouse=True)
+def collected() -> Iterator[None]:
+    """What was interrupted is let go of here, where its warnings are expected, and not in the midst of another test."""
+    yield
+    gc.collect()
 
 
 def is_the_loops(code: CodeType) -> bool:
@@ -135,7 +142,6 @@ def test_what_the_engine_asked_for_comes_all_the_same(engine: str, shape: str, t
         reached += 1
         if not program.ended or trace.begun != trace.ended:
             faults.append(f"{point} at {interrupt.place}: {trace.begun - trace.ended} at work")
-    gc.collect(0)
     tried(interrupts=reached)
     # A split in a branch that was cancelled before is told so once, and does not look again: the branch waits for it.
     lost = faults[:] if shape in NESTED else []

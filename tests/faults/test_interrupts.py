@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import itertools
 import os
 import random
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import CodeType
 from typing import Any
 
@@ -34,9 +35,17 @@ pytestmark = [
     pytest.mark.timeout(1800 if SOAK else 300),
     # Between the making of a coroutine and the `await` of it, no Python program is safe.
     pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore:Exception ignored .*coroutine object:pytest.PytestUnraisableExceptionWarning"),
 ]
 
 SHORT = 15
+
+
+@pytest.fixture(autouse=True)
+def collected() -> Iterator[None]:
+    """What was interrupted is let go of here, where its warnings are expected, and not in the midst of another test."""
+    yield
+    gc.collect()
 
 
 def undisturbed(shape: str, engine: str) -> Any:
