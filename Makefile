@@ -89,8 +89,11 @@ bench-peers: $(STAMPS)/maturin ## measure other workflow libraries on the same s
 bench-guard: $(STAMPS)/maturin ## count the instructions of hot paths and compare with stored figures (needs valgrind)
 	python=$$(benches/prepare.sh "$(BENCH_PYTHON)") && $$python -m benches.guard $(ARGS)
 
-bench-rust: $(STAMPS)/venv ## measure the Rust engine beside the Rust original, without Python
-	cargo bench --manifest-path benches/rust/Cargo.toml
+bench-rust: build ## measure the Rust engine beside the Rust original, without Python, and add it to docs/performance.md
+	cargo bench --manifest-path benches/rust/Cargo.toml --target-dir benches/rust/target -- --warm-up-time 1 \
+		--measurement-time 2 $(ARGS)
+	$(BIN)/python -m benches.report.rust_engine benches/results/rust.json
+	$(BIN)/python -m benches.report benches/results/cpython-*.json
 
 docs: $(STAMPS)/docs ## build the documentation into site/, warnings as errors
 	$(BIN)/python tools/build_docs.py

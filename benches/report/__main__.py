@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from benches.report import headlines, peers, plots, tables
+from benches.report import headlines, peers, plots, rust_engine, tables
 from benches.report.results import Results
 
 ROOT = Path(__file__).parents[2]
@@ -58,6 +58,7 @@ def main() -> None:
 
 
 def _parts(all_results: list[Results], peers_file: Path | None) -> dict[str, str]:
+    rust = ROOT / "benches/results/rust.json"
     counted = ROOT / "benches/guard/stored.json"
     stored = json.loads(counted.read_text(encoding="utf-8")) if counted.exists() else {}
     return {
@@ -77,6 +78,7 @@ def _parts(all_results: list[Results], peers_file: Path | None) -> dict[str, str
         "slower": headlines.slower(all_results),
         "uvloop": "## On uvloop\n\n" + _each(all_results, _on_uvloop),
         "instructions": tables.instructions(stored) if stored else "Not counted.",
+        "rust": rust_engine.section(json.loads(rust.read_text(encoding="utf-8"))) if rust.exists() else "",
         "peers": peers.section(json.loads(peers_file.read_text(encoding="utf-8")))
         if peers_file and peers_file.exists()
         else "",
