@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from cano import ConfigurationError, Retry, SplitTimeoutError, TaskError, as_completed
+from cano.testing import run
 
 
 async def play(outcome: float) -> float:
@@ -363,3 +364,25 @@ async def test_nothing_is_left_afterwards(engine):
     async for _ in as_completed(play, [1, 2], engine=engine):
         pass
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+def test_a_consumer_gives_the_loop_its_turn_though_the_clock_stands_still(engine):
+    """Whoever finds a result ready each time never waits; in virtual time no slice is ever over."""
+    turns = 0
+
+    async def echo(item: int) -> int:
+        return item
+
+    async def main() -> None:
+        async def tick() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        ticker = asyncio.create_task(tick())
+        assert len([row async for row in as_completed(echo, range(20_000), engine=engine)]) == 20_000
+        ticker.cancel()
+
+    run(main())
+    assert turns >= 20_000 // 2_048
