@@ -269,7 +269,7 @@ def _plan(
             fn,
             UNSET if retry is None else retry,
             UNSET if attempt_timeout is None else attempt_timeout,
-            inline,
+            UNSET if inline is False else inline,
             UNSET,
             UNSET,
         )

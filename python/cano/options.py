@@ -37,9 +37,10 @@ UNSET: Final = Unset()
 class Options:
     """The options of one registration, checked."""
 
-    __slots__ = ("attempt_timeout", "inline", "name", "next", "retry")
+    __slots__ = ("attempt_timeout", "given", "inline", "name", "next", "retry")
 
     def __init__(self, given: Mapping[str, Any]) -> None:
+        self.given = frozenset(given)
         retry = given.get("retry")
         if retry is None:
             retry = Retry.none()
@@ -58,6 +59,7 @@ class Options:
     def of(cls, task: Any, *options: Any) -> Options:
         """Merge the options given at `register` over those in the task's own `config`."""
         merged: dict[str, Any] = {}
+        options = options or (UNSET,) * len(NAMES)
         config = None if task is None else getattr(task, "config", None)
         if config is not None and not isinstance(task, type) and (hasattr(task, "run") or isinstance(task, Node)):
             if not isinstance(config, Mapping):

@@ -7,6 +7,7 @@ the lock; reads never wait, and see what was there before a running `update`.
 
 from __future__ import annotations
 
+import builtins
 import threading
 from collections.abc import Callable, Iterator, MutableMapping
 from types import CoroutineType, UnionType
@@ -89,7 +90,8 @@ class MemoryStore:
         Args:
             key: The key.
             type: A type the value has to be an instance of, a union or a tuple of them. Of `list[int]` only
-                `list` is checked. A `bool` is no `int` here.
+                `list` is checked. A `bool` is no `int` here. A bare `object()` in its place is taken for the
+                default: so asks `match` with a mapping pattern.
             default: What to return where there is no value; it is not checked.
 
         Raises:
@@ -97,14 +99,16 @@ class MemoryStore:
             TypeMismatchError: The value is not of that type; it is left alone.
             TypeError: The key is no string, or `type` no type.
         """
-        key = self._key(key)
+        key, wanted = self._key(key), type
+        if default is _MISSING and type is not _MISSING and builtins.type(type) is object:
+            wanted, default = _MISSING, type
         value = self._data.get(key, _MISSING)
         if value is _MISSING:
             if default is _MISSING:
                 raise KeyNotFoundError(key)
             return default
-        if type is not _MISSING and not _is_of_type(value, type):
-            raise TypeMismatchError(key, type, value.__class__)
+        if wanted is not _MISSING and not _is_of_type(value, wanted):
+            raise TypeMismatchError(key, wanted, value.__class__)
         return value
 
     def remove(self, key: str) -> Any:

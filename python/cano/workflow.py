@@ -12,6 +12,7 @@ from ._engine.calls import examine_task
 from ._engine.contract import EXIT, SPLIT, TASK, Plan, TaskPlan
 from ._engine.dynamic import split_over_data, split_over_tasks
 from ._engine.failures import describe_state, no_handler
+from ._engine.keeping import check_store
 from .errors import ConfigurationError
 from .join import JoinConfig
 from .options import UNSET, Options, Unset, declared_by_annotation, optional_text
@@ -180,7 +181,8 @@ class Workflow(Generic[S]):
                 async) that returns one. Anything but a list is drawn lazily: a branch beyond the bulkhead does not
                 exist yet.
             join: How the branches are joined, and where the run goes then.
-            retry, attempt_timeout, inline: As in `register`, for each branch.
+            retry, attempt_timeout, inline: As in `register`, for each branch. Where they are not given, a branch has
+                what the `config` of its own task says.
             name: What messages, events and pictures call the split.
             next: As in `register`; a split always goes on at its join state, so this can only repeat it.
             replace: Take the place of what is registered already.
@@ -201,6 +203,7 @@ class Workflow(Generic[S]):
                 retry=options.retry,
                 attempt_timeout=options.attempt_timeout,
                 inline=options.inline,
+                given=options.given,
             ),
             options,
             replace,
@@ -363,6 +366,8 @@ class Workflow(Generic[S]):
         for state, handler in self._handlers.items():
             entry = plan.states[plan.intern(state)]
             entry.task, entry.split = handler.task, handler.split
+            if handler.split is not None and handler.split.join.store_partial_results:
+                plan.keeps = True
             entry.kind = TASK if handler.task is not None else SPLIT
         for state in self._exits:
             plan.states[plan.intern(state)].kind = EXIT
@@ -494,7 +499,11 @@ class Workflow(Generic[S]):
             timeout = _checks.seconds(timeout, "timeout")
         if cancel is not None:
             _check_token(cancel)
-        return self._engine.run(plan, index, self._store if store is None else store, timeout, cancel, dispatcher)
+        if store is None:
+            store = self._store
+        if plan.keeps:
+            check_store(store)
+        return self._engine.run(plan, index, store, timeout, cancel, dispatcher)
 
     def _dispatcher(self, observer: object | None) -> Any:
         import uuid

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import inspect
 import sys
 from typing import Any
 
@@ -162,6 +163,19 @@ async def test_a_generator_is_closed_when_the_split_fails(engine, kind):
     with pytest.raises(JoinError):
         await fan_out(fail, getattr(log, kind)(9), bulkhead=2, engine=engine)
     assert log == ["draw 0", "draw 1", "source closed"]
+
+
+def test_a_generator_is_closed_when_the_split_is_interrupted_before_it_has_begun(engine):
+    class Interrupts:
+        def on_split_start(self, event):
+            raise KeyboardInterrupt
+
+    numbers = (number for number in range(3))
+    workflow = Workflow(engine=engine).register_map("fan", echo, numbers, JoinConfig(JoinStrategy.All, "end"))
+    workflow.add_exit_state("end").add_observer(Interrupts())
+    with pytest.raises(KeyboardInterrupt):
+        workflow.run("fan")
+    assert inspect.getgeneratorstate(numbers) == inspect.GEN_CLOSED
 
 
 async def test_losers_have_ended_before_a_generator_is_closed(engine):

@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 
 from cano import (
+    ConfigurationError,
     JoinConfig,
     JoinError,
     JoinStrategy,
     Retry,
     SplitTimeoutError,
     TaskError,
+    TaskResult,
     Workflow,
     WorkflowError,
     fan_out,
@@ -316,6 +318,35 @@ async def test_in_the_store_of_the_run(engine, store):
     await workflow.orchestrate("fan", store=store)
     assert store.get("seen").outputs() == [1]
     assert not workflow.store.contains_key("split_results")
+
+
+async def test_in_a_dict_that_serves_as_the_store(engine):
+    def seen(store: dict[str, Any]) -> str:
+        store["seen"] = store["split_results"].outputs()
+        return "end"
+
+    store: dict[str, Any] = {}
+    await split_workflow(engine, [1]).register("join", seen, replace=True).orchestrate("fan", store=store)
+    assert store["seen"] == [1]
+
+
+async def test_a_store_that_cannot_keep_it_is_refused_before_anything_runs(engine):
+    called: list[Any] = []
+    workflow = split_workflow(engine, lambda: called.append(1) or [1]).register("join", lambda: "end", replace=True)
+    with pytest.raises(ConfigurationError, match=r"needs put\(key, value\).* type object came"):
+        await workflow.orchestrate("fan", store=object())
+    assert not called
+    plain = split_workflow(engine, [1], store_partial_results=False).register("join", lambda: "end", replace=True)
+    assert await plain.orchestrate("fan", store=object()) == "end"
+
+
+async def test_a_store_that_cannot_keep_the_result_of_a_split_decided_at_run_time(engine):
+    async def plan() -> Any:
+        return TaskResult.Split([lambda: 1], JoinConfig(JoinStrategy.All, "end", store_partial_results=True))
+
+    workflow: Workflow[str] = Workflow(object(), engine=engine).register("plan", plan).add_exit_state("end")
+    with pytest.raises(ConfigurationError, match=r"needs put\(key, value\)"):
+        await workflow.orchestrate("plan")
 
 
 async def test_in_the_store_after_every_loser_has_ended(engine):

@@ -141,6 +141,30 @@ def test_what_is_no_type_is_refused(store: MemoryStore, wanted: Any) -> None:
         store.get("k", wanted)
 
 
+def test_a_store_matches_a_mapping_pattern(store: MemoryStore) -> None:
+    store.put("kind", "order")
+    store.put("total", 9.5)
+    match store:
+        case {"kind": "order", "missing": _}:
+            pytest.fail("there is no such key")
+        case {"kind": "invoice"}:
+            pytest.fail("it is of another kind")
+        case {"kind": "order", "total": float(total)}:
+            assert total == 9.5
+        case _:
+            pytest.fail("both keys are there")
+
+
+def test_an_absence_marked_by_a_bare_object_is_a_default(store: MemoryStore) -> None:
+    mark = object()
+    store.put("k", 1)
+    assert store.get("k", mark) == 1
+    assert store.get("missing", mark) is mark
+    assert store.get("missing", mark, default=None) is None
+    with pytest.raises(TypeError, match=r"get\(key, default=\.\.\.\)"):
+        store.get("k", mark, default=None)
+
+
 @pytest.mark.parametrize("key", [1, None, b"k", ("k",), 1.5])
 def test_keys_are_strings(store: MemoryStore, key: Any) -> None:
     for use in (store.get, store.remove, store.pop, store.setdefault, store.__getitem__, store.__delitem__):

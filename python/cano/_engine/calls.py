@@ -15,7 +15,7 @@ from typing import Any
 from cano.errors import ConfigurationError
 from cano.steps import Node, node_run
 
-from .contract import COROUTINE, INLINE, ITEM, ITEM_STORE, NOTHING, STORE, THREAD, Call
+from .contract import COROUTINE, INLINE, ITEM, ITEM_STORE, NOTHING, STORE, THREAD, Call, SplitPlan
 
 _CO_VARARGS = 0x04
 _CO_VARKEYWORDS = 0x08
@@ -252,9 +252,12 @@ _MAP_SHAPES: dict[tuple[CodeType, bool, str], tuple[int, int, str]] = {}
 _SHAPES_LIMIT = 512
 
 
-def examine_branch(task: Any, inline: bool) -> Call:
+def examine_branch(task: Any, plan: SplitPlan) -> Call:
     """Examine a branch's task chosen at run time, remembering the answer per function."""
     run = getattr(task, "run", None)
+    inline = plan.inline
+    if type(task) is not FunctionType and getattr(task, "config", None) is not None:
+        return _with_options(task, plan)
     target = run if run is not None else task
     function = target.__func__ if isinstance(target, MethodType) else target
     if isinstance(function, FunctionType) and not function.__dict__ and not isinstance(task, type):
@@ -269,3 +272,18 @@ def examine_branch(task: Any, inline: bool) -> Call:
             _SHAPES[key] = (call.kind, call.arity)
         return call
     return examine_task(task, inline=inline, what="a branch")
+
+
+def _with_options(task: Any, plan: SplitPlan) -> Call:
+    """Examine a branch's task that has a `config`."""
+    from cano.options import Options
+
+    its = Options.of(task)
+    own = its.given - plan.given
+    call = examine_task(task, inline=its.inline if "inline" in own else plan.inline, what="a branch")
+    if "retry" in own or "attempt_timeout" in own:
+        call.own = (
+            its.retry if "retry" in own else plan.retry,
+            its.attempt_timeout if "attempt_timeout" in own else plan.attempt_timeout,
+        )
+    return call

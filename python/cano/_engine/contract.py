@@ -41,13 +41,14 @@ MISSING = 3  # named (a join state, a declared transition) but nobody registered
 class Call:
     """A user's callable together with what was found out about it at registration."""
 
-    __slots__ = ("arity", "function", "kind", "name")
+    __slots__ = ("arity", "function", "kind", "name", "own")
 
     def __init__(self, function: Callable[..., Any], kind: int, arity: int, name: str) -> None:
         self.function = function
         self.kind = kind
         self.arity = arity
         self.name = name
+        self.own: tuple[Retry, float | None] | None = None  # a branch's retry and attempt timeout, not its split's
 
     def __repr__(self) -> str:
         return f"<Call {self.name}>"
@@ -73,12 +74,13 @@ class SplitPlan:
 
     `call` is the one function of a split over data (each branch gets an item); without it every item drawn from
     `over` is a task of its own, examined when it is drawn. `over_call` says how to call `over` when it is a
-    function of the store.
+    function of the store. `given` names the options of the split that win over those in the `config` of a branch's task.
     """
 
     __slots__ = (
         "attempt_timeout",
         "call",
+        "given",
         "inline",
         "join",
         "name",
@@ -98,7 +100,9 @@ class SplitPlan:
         retry: Retry,
         attempt_timeout: float | None,
         inline: bool,
+        given: frozenset[str] = frozenset(),
     ) -> None:
+        self.given = given
         self.call = call
         self.over = over
         self.over_call = over_call
@@ -126,12 +130,13 @@ class StatePlan:
 class Plan:
     """A checked workflow with its states numbered: what an engine runs."""
 
-    __slots__ = ("compiled", "index_of", "introspect", "max_transitions", "name", "states")
+    __slots__ = ("compiled", "index_of", "introspect", "keeps", "max_transitions", "name", "states")
 
     def __init__(self, name: str | None, max_transitions: int | None, introspect: bool) -> None:
         self.name = name
         self.max_transitions = max_transitions
         self.introspect = introspect
+        self.keeps = False  # a split of it puts its result into the store
         self.states: list[StatePlan] = []
         self.index_of: dict[Hashable, int] = {}
         self.compiled: Any = None  # an engine's own form of the plan

@@ -6,6 +6,7 @@ from typing import Any
 
 from cano.errors import ConfigurationError
 from cano.join import JoinConfig
+from cano.options import Options
 from cano.policy import Retry
 from cano.steps import TaskResult
 
@@ -43,6 +44,7 @@ def split_over_tasks(
     retry: Retry,
     attempt_timeout: float | None,
     inline: bool,
+    given: frozenset[str] = frozenset(),
 ) -> SplitPlan:
     """Return the plan of a split whose branches are tasks; a list of them is checked and copied here."""
     if isinstance(tasks, (str, bytes)):
@@ -55,7 +57,8 @@ def split_over_tasks(
         tasks = tuple(tasks)
         for task in tasks:
             callable_of(task, "a branch")
-    return SplitPlan(None, tasks, over_call, join, name or "split", retry, attempt_timeout, inline)
+            Options.of(task)
+    return SplitPlan(None, tasks, over_call, join, name or "split", retry, attempt_timeout, inline, given)
 
 
 def split_over_data(
@@ -76,7 +79,9 @@ def split_over_data(
 
 
 def split_of(result: TaskResult[Any], task: TaskPlan) -> SplitPlan:
-    """Return the plan of the split a task answered with; its branches have the options of that task's state.
+    """Return the plan of the split a task answered with.
+
+    Its branches have the options of that task's state, where their own tasks say nothing else.
 
     Raises:
         ConfigurationError: The split can never be joined, or what it is to draw from is no source.

@@ -173,13 +173,18 @@ pub(crate) fn guarded(driver: &Bound<'_, SplitDriver>, work: impl FnOnce() -> Py
     crate::fail::crossing();
     let answer = protected(driver, work);
     let ended = protected(driver, || driver.get().end_turn(driver));
-    let answer = answer.and(ended);
+    let answer = or_break_off(driver, answer.and(ended));
+    crate::fail::crossing();
+    answer
+}
+
+/// Ends the split where a `KeyboardInterrupt` or `SystemExit` has come out of work for it; that goes on through the loop.
+pub(crate) fn or_break_off<T>(driver: &Bound<'_, SplitDriver>, answer: PyResult<T>) -> PyResult<T> {
     if let Err(error) = &answer
         && crate::branch::is_fatal(driver.py(), error)
     {
         protected(driver, || driver.get().break_off(driver, error, true))?;
     }
-    crate::fail::crossing();
     answer
 }
 

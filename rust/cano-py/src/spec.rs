@@ -27,6 +27,35 @@ pub(crate) struct CallSpec {
     pub(crate) item: bool,
     /// Whether it takes the store.
     pub(crate) store: bool,
+    /// The options of a branch whose task has others than its split.
+    pub(crate) own: Option<Box<Own>>,
+}
+
+/// When an attempt of a branch is made again, and how long it may take.
+#[derive(Debug)]
+pub(crate) struct Own {
+    pub(crate) retry: RetryPolicy,
+    pub(crate) retry_object: Py<PyAny>,
+    pub(crate) attempt_timeout: Option<f64>,
+}
+
+impl Own {
+    fn read(own: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let (retry, attempt_timeout): (Bound<'_, PyAny>, Option<f64>) = own.extract()?;
+        Ok(Self { retry: read_retry(&retry)?, retry_object: retry.unbind(), attempt_timeout })
+    }
+
+    pub(crate) fn retries(&self) -> bool {
+        !matches!(self.retry.backoff, Backoff::None)
+    }
+
+    pub(crate) fn clone_ref(&self, py: Python<'_>) -> Self {
+        Self {
+            retry: self.retry,
+            retry_object: self.retry_object.clone_ref(py),
+            attempt_timeout: self.attempt_timeout,
+        }
+    }
 }
 
 impl CallSpec {
@@ -35,7 +64,9 @@ impl CallSpec {
         let py = call.py();
         let kind: u8 = call.getattr(intern!(py, "kind"))?.extract()?;
         let arity: u8 = call.getattr(intern!(py, "arity"))?.extract()?;
+        let own = call.getattr(intern!(py, "own"))?;
         Ok(Self {
+            own: if own.is_none() { None } else { Some(Box::new(Own::read(&own)?)) },
             function: call.getattr(intern!(py, "function"))?.unbind(),
             kind: match kind {
                 0 => CallKind::Coroutine,
@@ -48,8 +79,9 @@ impl CallSpec {
         })
     }
 
-    pub(crate) fn clone_ref(&self, py: Python<'_>) -> Self {
-        Self { function: self.function.clone_ref(py), kind: self.kind, item: self.item, store: self.store }
+    /// The same for another attempt; what a branch has of its own is kept by its split.
+    pub(crate) fn again(&self, py: Python<'_>) -> Self {
+        Self { function: self.function.clone_ref(py), kind: self.kind, item: self.item, store: self.store, own: None }
     }
 
     /// Calls it.
@@ -102,7 +134,6 @@ pub(crate) struct SplitSpec {
     pub(crate) retry: RetryPolicy,
     pub(crate) retry_object: Py<PyAny>,
     pub(crate) attempt_timeout: Option<f64>,
-    pub(crate) inline: bool,
 }
 
 impl SplitSpec {
@@ -129,7 +160,6 @@ impl SplitSpec {
             retry: read_retry(&retry)?,
             retry_object: retry.unbind(),
             attempt_timeout: plan.getattr(intern!(py, "attempt_timeout"))?.extract()?,
-            inline: plan.getattr(intern!(py, "inline"))?.is_truthy()?,
             plan: plan.clone().unbind(),
         })
     }

@@ -94,7 +94,7 @@ impl SplitDriver {
         }
         let error = self.cancellation_error(py, state, ended, payload)?;
         if ended.timed_out && state.wants.has(Wants::TIMEOUT) {
-            let limit = state.spec.get().attempt_timeout.unwrap_or(0.0).into_pyobject(py)?.into_any();
+            let limit = state.limit_of(ended.index).unwrap_or(0.0).into_pyobject(py)?.into_any();
             let place = Facts {
                 branch: Some(ended.index),
                 attempt: Some(ended.attempt),
@@ -125,7 +125,7 @@ impl SplitDriver {
         if ended.timed_out {
             place.set_item("attempt", ended.attempt)?;
             place.set_item("cause", payload)?;
-            let limit = spec.attempt_timeout.unwrap_or(0.0);
+            let limit = state.limit_of(ended.index).unwrap_or(0.0);
             failures(py)?.getattr(intern!(py, "attempt_timed_out"))?.call((limit,), Some(&place))
         } else {
             failures(py)?.getattr(intern!(py, "branch_cancelled"))?.call((payload,), Some(&place))
@@ -146,16 +146,16 @@ impl SplitDriver {
         ended: Option<f64>,
     ) -> PyResult<()> {
         let py = slf.py();
-        let spec = state.spec.get();
+        let retries = state.retries(index);
         let now = match ended {
             Some(ended) => ended,
             None => self.now_in_turn(py)?,
         };
         let mut payload = payload;
-        let began = if spec.retries() { state.begun.borrow().get(&index).copied() } else { None };
+        let began = if retries { state.begun.borrow().get(&index).copied() } else { None };
         let started = began.unwrap_or(started);
         let verdict = if outcome == Outcome::Ok {
-            if spec.retries() {
+            if retries {
                 let done = state.again.borrow_mut().remove(&index);
                 drop(done);
             }
@@ -167,8 +167,8 @@ impl SplitDriver {
             }
             tell(py, state, |machine| machine.succeeded(index))?
         } else {
-            if spec.retries() {
-                match self.another(py, state, &payload, attempt, now - started)? {
+            if retries {
+                match self.another(py, state, index, &payload, attempt, now - started)? {
                     Ok(delay) => {
                         return self.back_off(slf, state, index, attempt, started, now, delay, &payload);
                     }
@@ -242,12 +242,16 @@ impl SplitDriver {
         &self,
         py: Python<'py>,
         state: &State,
+        index: u32,
         error: &Bound<'py, PyAny>,
         attempt: u32,
         elapsed: f64,
     ) -> PyResult<Result<f64, Option<Bound<'py, PyAny>>>> {
-        let spec = state.spec.get();
-        match spec.retry_object.bind(py).call_method1(intern!(py, "wants"), (error,)).and_then(|it| it.is_truthy()) {
+        let (policy, retry) = match state.own.borrow().get(&index) {
+            Some(own) => (own.retry, own.retry_object.clone_ref(py)),
+            None => (state.spec.get().retry, state.spec.get().retry_object.clone_ref(py)),
+        };
+        match retry.bind(py).call_method1(intern!(py, "wants"), (error,)).and_then(|it| it.is_truthy()) {
             Ok(false) => return Ok(Err(None)),
             Ok(true) => {}
             Err(broken) => {
@@ -256,7 +260,7 @@ impl SplitDriver {
             }
         }
         let unit: f64 = state.scope.get(py)?.call_method0(intern!(py, "unit"))?.extract()?;
-        Ok(spec.retry.delay(attempt, elapsed, unit).ok_or(None))
+        Ok(policy.delay(attempt, elapsed, unit).ok_or(None))
     }
 
     #[allow(clippy::too_many_arguments)] // the facts of one attempt

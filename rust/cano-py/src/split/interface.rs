@@ -52,12 +52,9 @@ impl SplitDriver {
             _ => (Outcome::Cancelled, error),
         };
         let answer = crate::hook::protected(slf, || slf.get().other_ended(slf, attempt, outcome, payload.clone()));
-        if let Err(error) = &answer
-            && crate::branch::is_fatal(slf.py(), error)
-            && slf.get().is_called_by_the_loop()?
-        {
+        if answer.is_err() && slf.get().is_called_by_the_loop()? {
             // The machine may not have been told: it has to count anew.
-            crate::hook::protected(slf, || slf.get().break_off(slf, error, true))?;
+            return crate::hook::or_break_off(slf, answer);
         }
         answer
     }
@@ -116,15 +113,9 @@ impl SplitDriver {
 
     /// Starts a branch on an item drawn by `feed`; false when nothing may start now.
     fn offer(slf: &Bound<'_, Self>, item: &Bound<'_, PyAny>) -> PyResult<bool> {
-        let py = slf.py();
-        let answer = crate::hook::caught(py, || slf.get().take_offer(slf, item));
-        if let Err(error) = &answer
-            && crate::branch::is_fatal(py, error)
-        {
-            // The machine has given out a branch that will never be: it has to count anew. The feeder's task raises the error.
-            crate::hook::protected(slf, || slf.get().break_off(slf, error, true))?;
-        }
-        answer
+        let answer = crate::hook::caught(slf.py(), || slf.get().take_offer(slf, item));
+        // The machine has given out a branch that will never be: it has to count anew. The feeder's task raises the error.
+        crate::hook::or_break_off(slf, answer)
     }
 
     /// The source turned out to have a length.

@@ -37,7 +37,7 @@ impl SplitDriver {
         if state.machine.borrow().is_decided() {
             // Its own first step decided: it is the first of the losers.
             branch::release(branch)
-        } else if let Some(limit) = state.spec.get().attempt_timeout {
+        } else if let Some(limit) = state.limit_of(its.index.get()) {
             let due = self.now_in_turn(slf.py())? + limit;
             its.timer.set(self.add_timer(slf, due, Due::Attempt(its.key.get()))?);
             Ok(())
@@ -61,10 +61,13 @@ impl SplitDriver {
         item: &Bound<'py, PyAny>,
     ) -> PyResult<()> {
         let py = slf.py();
-        let spec = state.spec.get();
         let attempt = state.table.borrow().attempts.get(&index).copied().unwrap_or(1);
-        if spec.retries() {
-            let replaced = state.again.borrow_mut().insert(index, (call.clone_ref(py), item.clone().unbind()));
+        if let Some(own) = &call.own {
+            let replaced = state.own.borrow_mut().insert(index, own.clone_ref(py));
+            drop(replaced);
+        }
+        if state.retries(index) {
+            let replaced = state.again.borrow_mut().insert(index, (call.again(py), item.clone().unbind()));
             drop(replaced);
         }
         if state.wants.has(Wants::BRANCH_START) {
@@ -125,12 +128,18 @@ impl SplitDriver {
             .call1((slf, index, attempt, &call.function, arguments, context))?;
         self.register(state, index, job.clone().unbind());
         state.jobs.borrow_mut().push(job.clone().unbind());
-        self.arm_other(slf, state, &job)
+        self.arm_other(slf, state, index, &job)
     }
 
-    fn arm_other(&self, slf: &Bound<'_, Self>, state: &State, attempt: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn arm_other(
+        &self,
+        slf: &Bound<'_, Self>,
+        state: &State,
+        index: u32,
+        attempt: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
         let py = slf.py();
-        if let Some(limit) = state.spec.get().attempt_timeout {
+        if let Some(limit) = state.limit_of(index) {
             let due = self.now_at(py)? + limit;
             let timer = self.add_timer(slf, due, Due::OtherAttempt(attempt.clone().unbind()))?;
             attempt.setattr(intern!(py, "timer"), timer)?;
@@ -171,7 +180,7 @@ impl SplitDriver {
             };
             task.call_method1(intern!(py, "begin"), (coro, context))?;
             let alive = state.live.borrow().has_other(index);
-            return if alive { self.arm_other(slf, state, &task) } else { Ok(()) };
+            return if alive { self.arm_other(slf, state, index, &task) } else { Ok(()) };
         }
         let mut entered = Entered::new(slf, state);
         let branch = entered.fresh_in(context)?;

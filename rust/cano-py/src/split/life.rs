@@ -55,8 +55,14 @@ impl SplitDriver {
                 }
                 Err(error) => {
                     // Nothing has begun; but a source may have been opened, and the loop asked to call.
-                    self.close(py, state)?;
-                    return Err(error);
+                    let closed = self.close(py, state);
+                    return Err(match closed {
+                        Ok(()) => error,
+                        Err(closing) => {
+                            closing.set_context(py, Some(error));
+                            closing
+                        }
+                    });
                 }
             }
         }
@@ -280,7 +286,8 @@ impl SplitDriver {
             Some(self.join_error(py, state, &result)?)
         };
         if spec.store_partial_results && !was_cancelled {
-            state.store.bind(py).call_method1(intern!(py, "put"), (intern!(py, "split_results"), &result))?;
+            py.import(intern!(py, "cano._engine.keeping"))?
+                .call_method1(intern!(py, "keep_result"), (&state.store, &result))?;
         }
         if state.wants.has(Wants::JOIN) {
             let value = Some(result.clone());
@@ -367,8 +374,9 @@ impl SplitDriver {
         if let Some(handle) = handle {
             handle.bind(py).call_method0(intern!(py, "cancel"))?;
         }
-        let again = std::mem::take(&mut *state.again.borrow_mut());
-        drop(again);
+        let (own, again) =
+            (std::mem::take(&mut *state.own.borrow_mut()), std::mem::take(&mut *state.again.borrow_mut()));
+        drop((own, again));
         if let Some(outbox) = &state.outbox {
             outbox.bind(py).setattr(intern!(py, "resume"), py.None())?;
         }

@@ -167,14 +167,14 @@ impl SplitDriver {
         let py = slf.py();
         let spec = state.spec.get();
         let examined;
-        let call = match &spec.call {
-            Some(call) => call,
+        let (call, simple) = match &spec.call {
+            Some(call) => (call, simple),
             None => {
                 entered.leave()?;
                 match self.examine(py, state, item)? {
                     Ok(call) => {
                         examined = call;
-                        &examined
+                        (&examined, simple && examined.own.is_none())
                     }
                     Err(error) => {
                         self.fresh(slf, state)?;
@@ -249,7 +249,7 @@ impl SplitDriver {
         let examined = EXAMINE
             .get_or_try_init(py, || py.import("cano._engine.calls")?.getattr("examine_branch").map(Bound::unbind))?
             .bind(py)
-            .call1((task, state.spec.get().inline))
+            .call1((task, &state.spec.get().plan))
             .and_then(|call| CallSpec::read(&call));
         match examined {
             Ok(call) => Ok(Ok(call)),

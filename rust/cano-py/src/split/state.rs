@@ -18,7 +18,7 @@ use crate::columns::Table;
 use crate::confined::{Confined, Slot};
 use crate::current::{copy_current_context, running_loop};
 use crate::indices::ByIndex;
-use crate::spec::{CallSpec, SplitSpec};
+use crate::spec::{CallSpec, Own, SplitSpec};
 use crate::threads::Exchange;
 use crate::timers::{TimerId, Timers};
 
@@ -48,6 +48,8 @@ pub(crate) struct State {
     pub(super) feeder: Slot,
     pub(super) room: Slot,
     pub(super) live: RefCell<Live>,
+    /// The options of branches that have others than the split.
+    pub(super) own: RefCell<ByIndex<Own>>,
     /// What branches that back off, or may have to, are called with.
     pub(super) again: RefCell<ByIndex<(CallSpec, Py<PyAny>)>>,
     /// When branches that needed more than one attempt began.
@@ -121,6 +123,7 @@ impl SplitDriver {
                 feeder: Slot::default(),
                 room: Slot::default(),
                 live: RefCell::default(),
+                own: RefCell::default(),
                 again: RefCell::default(),
                 begun: RefCell::default(),
                 table: RefCell::default(),
@@ -156,6 +159,22 @@ impl SplitDriver {
 }
 
 impl State {
+    /// Whether failed attempts of a branch may be made again.
+    pub(super) fn retries(&self, index: u32) -> bool {
+        match self.own.borrow().get(&index) {
+            Some(own) => own.retries(),
+            None => self.spec.get().retries(),
+        }
+    }
+
+    /// How long an attempt of a branch may take.
+    pub(super) fn limit_of(&self, index: u32) -> Option<f64> {
+        match self.own.borrow().get(&index) {
+            Some(own) => own.attempt_timeout,
+            None => self.spec.get().attempt_timeout,
+        }
+    }
+
     fn slots(&self) -> [&Slot; 9] {
         [
             &self.shared_context,
@@ -183,6 +202,11 @@ impl State {
         // What is borrowed is in use, so it is no garbage.
         if let Ok(live) = self.live.try_borrow() {
             live.visit(visit)?;
+        }
+        if let Ok(own) = self.own.try_borrow() {
+            for own in own.values() {
+                visit.call(&own.retry_object)?;
+            }
         }
         if let Ok(again) = self.again.try_borrow() {
             for (call, item) in again.values() {
@@ -221,12 +245,13 @@ impl State {
             slot.set(None);
         }
         let live = self.live.try_borrow_mut().map(|mut live| std::mem::take(&mut *live));
+        let own = self.own.try_borrow_mut().map(|mut own| std::mem::take(&mut *own));
         let again = self.again.try_borrow_mut().map(|mut again| std::mem::take(&mut *again));
         let timers = self.timers.try_borrow_mut().map(|mut timers| timers.clear());
         let table = self.table.try_borrow_mut().map(|mut table| std::mem::take(&mut *table));
         let errors = self.loser_errors.try_borrow_mut().map(|mut errors| std::mem::take(&mut *errors));
         let jobs = self.jobs.try_borrow_mut().map(|mut jobs| std::mem::take(&mut *jobs));
         let items = self.to_threads.try_borrow_mut().map(|mut items| std::mem::take(&mut *items));
-        drop((live, again, timers, table, errors, jobs, items));
+        drop((live, own, again, timers, table, errors, jobs, items));
     }
 }

@@ -5,6 +5,11 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyInt, PyTuple, PyType};
 
+/// Whether it is an `object()` and nothing more: what marks an absence, and can be no type.
+pub(super) fn is_bare_object(value: &Bound<'_, PyAny>) -> bool {
+    value.get_type().is(value.py().get_type::<PyAny>())
+}
+
 /// Whether `value` is an instance of `wanted`: a class, a union, a tuple of them, or a generic such as `list[int]`, of
 /// which only the class is looked at. A `bool` is no `int` here: who asks for a number is not served with a truth.
 pub(super) fn is_of_type<'py>(value: &Bound<'py, PyAny>, wanted: &Bound<'py, PyAny>) -> PyResult<bool> {

@@ -31,7 +31,7 @@ class Ending(State):
             scope = self._scope
             outcome = ERROR
             if attempt.timed_out:
-                limit = self.plan.attempt_timeout or 0.0
+                limit = self._limit_of(index) or 0.0
                 error = failures.attempt_timed_out(
                     limit, state=scope.state, task=self.plan.name, attempt=attempt.attempt, cause=error
                 )
@@ -55,10 +55,13 @@ class Ending(State):
         machine, scope = self._machine, self._scope
         now = self.now() if ended is None else ended
         started = self._begun.get(index, started)
+        policy = self._retry
+        if self._own and index in self._own:
+            policy = self._own[index].policy
         if outcome == ERROR:
             assert error is not None
-            if self._retry.kind:
-                error, delay = self._another(error, attempt, now - started)
+            if policy.kind:
+                error, delay = self._another(error, index, attempt, now - started)
                 if delay is not None:
                     self._attempts[index] = attempt + 1
                     self._begun[index] = started
@@ -92,7 +95,7 @@ class Ending(State):
                 self._hedge = None
             verdict = machine.failed(index)
         else:
-            if self._retry.kind:
+            if policy.kind:
                 self._items.pop(index, None)
             if self._outbox is None:
                 self._values[index] = result
@@ -105,16 +108,20 @@ class Ending(State):
         if verdict:
             self._verdict(verdict)
 
-    def _another(self, error: BaseException, attempt: int, elapsed: float) -> tuple[BaseException, float | None]:
+    def _another(
+        self, error: BaseException, index: int, attempt: int, elapsed: float
+    ) -> tuple[BaseException, float | None]:
         """Whether there is another attempt, and after which delay; the user's filter may itself fail."""
+        own = self._own.get(index)
+        retry, policy = (self.plan.retry, self._retry) if own is None else (own.retry, own.policy)
         try:
-            wanted = self.plan.retry.wants(error)
+            wanted = retry.wants(error)
         except BaseException as broken:
             broken.__context__ = error
             return broken, None
         if not wanted:
             return error, None
-        return error, self._retry.delay(attempt, elapsed, self._scope.unit())
+        return error, policy.delay(attempt, elapsed, self._scope.unit())
 
     def _retry_due(self, index: int) -> None:
         if not self._machine.is_decided():

@@ -8,10 +8,11 @@ from typing import Any
 from cano._engine.attempts import ERROR, OK, TaskAttempt, ThreadAttempt, as_coroutine
 from cano._engine.contract import COROUTINE, ITEM, ITEM_STORE, STORE, THREAD, Call
 from cano._engine.pure.branch import Branch
+from cano._engine.pure.rules import retry_policy
 from cano._engine.pure.timers import Timer
 
 from .ending import Ending
-from .state import Attempt
+from .state import Attempt, Own
 
 
 class Launch(Ending):
@@ -25,7 +26,12 @@ class Launch(Ending):
             arguments = (item, self._store) if arity == ITEM_STORE else (item,) if arity == ITEM else ()
         else:
             arguments = (self._store,) if arity == STORE else ()
-        if self._retry.kind:
+        policy = self._retry
+        if call.own is not None:
+            retry, limit = call.own
+            policy = retry_policy(retry)
+            self._own[index] = Own(retry, policy, limit)
+        if policy.kind:
             self._items[index] = (call, item)
         if self._scope.emits("branch_start"):
             self._scope.emit("branch_start", task=self.plan.name, branch=index, attempt=attempt)
@@ -71,11 +77,11 @@ class Launch(Ending):
         branch.started = started
         self._live[index] = branch
         branch.begin()
-        if self.plan.attempt_timeout is not None and not branch.done() and not branch.released:
+        if (self.plan.attempt_timeout is not None or self._own) and not branch.done() and not branch.released:
             self._arm(branch)
 
     def _arm(self, attempt: Attempt) -> None:
-        limit = self.plan.attempt_timeout
+        limit = self._limit_of(attempt.index)
         if limit is not None:
             attempt.timer = self.arm(attempt, self.now() + limit)
 

@@ -10,6 +10,7 @@ from typing import Any
 from cano._engine import failures
 from cano._engine.attempts import CANCELLED
 from cano._engine.feed import Source, feed, open_source
+from cano._engine.keeping import keep_result
 from cano._engine.losers import report_losers
 from cano._engine.pure.branch import Branch
 from cano._engine.pure.rules import join_rule
@@ -37,14 +38,19 @@ class SplitDriver(Turn):
         awaited_by: Any = asyncio.current_task()
         if type(awaited_by) is Branch:
             awaited_by.inner = self
-        while True:
-            try:
-                await self._settle()
-                break
-            except KeyboardInterrupt as error:  # in `_settle` itself, between its handlers
-                if not self._opened:
-                    raise
-                self._fatal = self._fatal or error
+        try:
+            while True:
+                try:
+                    await self._settle()
+                    break
+                except KeyboardInterrupt as error:  # in `_settle` itself, between its handlers
+                    if not self._opened:
+                        raise
+                    self._fatal = self._fatal or error
+        except BaseException:
+            if not self._opened:  # nothing has begun; but the source may be open
+                self._close()
+            raise
         if type(awaited_by) is Branch:
             awaited_by.inner = None
         return self._finish()
@@ -168,7 +174,7 @@ class SplitDriver(Turn):
                 result, self._join.strategy, state=scope.state, task=plan.name, path=scope.path()
             )
         if self._join.store_partial_results and self._cancelled is None:
-            self._store.put("split_results", result)
+            keep_result(self._store, result)
         if scope.emits("join"):
             scope.emit("join", task=plan.name, value=result, error=error)
         try:
@@ -187,6 +193,7 @@ class SplitDriver(Turn):
         if not self._live:
             self.timers.let_go()
         self._items.clear()
+        self._own.clear()
         if self._outbox is not None:
             self._outbox.resume = None
         close, self._source = self._source.close, Source()

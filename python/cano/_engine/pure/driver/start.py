@@ -58,7 +58,7 @@ class Start(Handover):
                         break
                     self._fresh(index)
                     try:
-                        call = self.plan.call or examine_branch(item, self.plan.inline)
+                        call = self.plan.call or examine_branch(item, self.plan)
                     except Exception as error:
                         self._ended(index, 1, self._entered, ERROR, None, error, None)
                         continue

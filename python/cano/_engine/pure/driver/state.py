@@ -6,21 +6,31 @@ import asyncio
 import contextvars
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cano._engine.attempts import TaskAttempt, ThreadAttempt
 from cano._engine.contract import Call, SplitPlan
 from cano._engine.feed import Source
 from cano._engine.pure.branch import Branch
+from cano._engine.pure.policy import RetryPolicy
 from cano._engine.pure.rules import retry_policy
 from cano._engine.pure.split import SplitMachine
 from cano._engine.pure.timers import Timer, Timers
 from cano._engine.scope import Scope
+from cano.policy import Retry
 
 if TYPE_CHECKING:
     from cano._engine.outbox import Outbox
 
 Attempt = Branch | ThreadAttempt | TaskAttempt
+
+
+class Own(NamedTuple):
+    """The options of a branch that has others than its split, from its task's `config`."""
+
+    retry: Retry
+    policy: RetryPolicy
+    attempt_timeout: float | None
 
 
 class State:
@@ -43,6 +53,7 @@ class State:
         self._scope = scope
         self._join = plan.join
         self._retry = retry_policy(plan.retry)
+        self._own: dict[int, Own] = {}  # of branches that have other options than the split
         self._entered = self.now()
         self._snapshot = contextvars.copy_context()
         self._real_tasks = scope.introspect or loop.get_task_factory() is not None
@@ -81,6 +92,11 @@ class State:
         def end_turn(self) -> None: ...
         def landed(self, attempt: ThreadAttempt) -> Callable[[], None] | None: ...
         def look_again(self) -> None: ...
+
+    def _limit_of(self, index: int) -> float | None:
+        """How long an attempt of a branch may take."""
+        own = self._own.get(index)
+        return self.plan.attempt_timeout if own is None else own.attempt_timeout
 
     def _settled(self) -> bool:
         return self._machine.is_decided() and not self._live and (self._feeder is None or self._feeder.done())
