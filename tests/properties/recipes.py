@@ -20,6 +20,7 @@ class Cook:
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
+        self.others = random.Random(f"options of branches {seed}")  # came later: seeds mean what they meant before
         self.threads = True
         self.left = 60  # how many more steps there may be: keeps a run small, however it nests
 
@@ -122,7 +123,19 @@ class Cook:
         return recipe
 
     def branch(self, depth: int) -> Recipe:
-        return {"steps": self.steps(depth), "fails": self.random.choice((0, 0, 0, 0, 1, 1, 2, 99))}
+        return {
+            "steps": self.steps(depth),
+            "fails": self.random.choice((0, 0, 0, 0, 1, 1, 2, 99)),
+            "own": self.own() if self.others.random() < 0.2 else None,
+        }
+
+    def own(self) -> Recipe:
+        """What a branch's own task says of its attempts."""
+        usual, self.random = self.random, self.others
+        try:
+            return self.policy()
+        finally:
+            self.random = usual
 
     # --- what a task or a branch does ---
 

@@ -97,6 +97,17 @@ class _Loop(VirtualTimeLoop):
         return self.twice or any(later[0] - earlier[0] < 1e-8 for earlier, later in itertools.pairwise(moments))
 
 
+class Configured:
+    """A branch's task with options of its own."""
+
+    def __init__(self, run: Any, config: Any) -> None:
+        self.run = run
+        self.config = config
+
+    def __call__(self) -> Any:  # where it is an item, and no task
+        return self.run()
+
+
 class World:
     """One run of a recipe: what its branches share, and the trace."""
 
@@ -183,7 +194,8 @@ class World:
             name = f"state {index}"
             if state["kind"] == "split":
                 join = self.join(state, f"state {state['next']}")
-                workflow.register_split(name, self.source(state, name), join, inline=state["inline"], **policy(state))
+                source = self.source(state, name)
+                workflow.register_split(name, source, join, inline=state["inline"], **given(state))
             else:
                 workflow.register(name, self.task(state, name), inline=state["inline"], **policy(state))
         if recipe["observer"] != "none":
@@ -227,7 +239,8 @@ class World:
             self.note(place, "ends")
             return place
 
-        return run
+        own = branch["own"]
+        return run if own is None else Configured(run, given(own))
 
     def join(self, split: Recipe, following: str) -> JoinConfig[str]:
         options: Recipe = {key: split[key] for key in ("timeout", "bulkhead", "fail_fast")}
@@ -490,13 +503,18 @@ def policy(recipe: Recipe) -> Recipe:
     return {"retry": made, "attempt_timeout": recipe["attempt_timeout"]}
 
 
+def given(recipe: Recipe) -> Recipe:
+    """Those of the options that the recipe speaks of."""
+    return {name: value for name, value in policy(recipe).items() if value is not None}
+
+
 class Programs(World):
     """Random programs of awaits, run side by side: in the branches of an engine, or in the tasks of `gather`."""
 
     def __init__(self, seed: int, engine: str, *, gathered: bool) -> None:
         cook = Cook(seed)
         super().__init__({"gates": [cook.duration() for _ in range(2)]}, engine)
-        self.branches = [cook.branch(1) for _ in range(cook.random.randint(1, 5))]
+        self.branches = [{**cook.branch(1), "own": None} for _ in range(cook.random.randint(1, 5))]
         self.gathered = gathered
         self.locks: dict[str, asyncio.Lock] = {}
         self.outcomes: list[Any] = []

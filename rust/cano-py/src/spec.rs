@@ -50,11 +50,7 @@ impl Own {
     }
 
     pub(crate) fn clone_ref(&self, py: Python<'_>) -> Self {
-        Self {
-            retry: self.retry,
-            retry_object: self.retry_object.clone_ref(py),
-            attempt_timeout: self.attempt_timeout,
-        }
+        Self { retry: self.retry, retry_object: self.retry_object.clone_ref(py), attempt_timeout: self.attempt_timeout }
     }
 }
 

@@ -131,13 +131,7 @@ impl SplitDriver {
         self.arm_other(slf, state, index, &job)
     }
 
-    fn arm_other(
-        &self,
-        slf: &Bound<'_, Self>,
-        state: &State,
-        index: u32,
-        attempt: &Bound<'_, PyAny>,
-    ) -> PyResult<()> {
+    fn arm_other(&self, slf: &Bound<'_, Self>, state: &State, index: u32, attempt: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
         if let Some(limit) = state.limit_of(index) {
             let due = self.now_at(py)? + limit;
