@@ -100,7 +100,7 @@ docs: $(STAMPS)/docs ## build the documentation into site/, warnings as errors
 
 wheels: $(STAMPS)/maturin ## build a wheel per interpreter of PYTHONS= into dist/, test each installed, and the source distribution
 	$(BIN)/maturin sdist --out dist
-	$(BIN)/python tools/build_wheels.py --out dist --test "$(WHEEL_TESTS)" $(PYTHONS)
+	$(BIN)/python -m tools.build_wheels --out dist --test "$(WHEEL_TESTS)" $(PYTHONS)
 
 soak: build $(STAMPS)/test ## the whole suite in its long form, recorded for docs/reliability.md (SOAK_SECONDS= for each random test)
 	CANO_SOAK=1 CANO_FUZZ_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest -o faulthandler_timeout=$$(( $(SOAK_SECONDS) + 3600 )) \

@@ -1,10 +1,11 @@
 """Builds a wheel for each of several interpreters and tests each where it was installed: `make wheels`.
 
-    build_wheels.py [--out FOLDER] [--test PATHS] [INTERPRETER...]
+    python -m tools.build_wheels [--out FOLDER] [--test PATHS] [INTERPRETER...]
 
 An interpreter is a command or a path. Without one: every supported version that is found on the PATH and runs. Two
 names of one version are one wheel. The tests that `--test` names (none without it) run in a fresh environment, from a
-folder that holds them and no package: what is tested is what would be published.
+folder that holds them and no package: what is tested is what would be published. What came of them is recorded for
+docs/reliability.md, wheel by wheel.
 """
 
 import argparse
@@ -15,7 +16,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import xml.etree.ElementTree as ET
 import zipfile
+
+from tools.reliability import notes
 
 ROOT = pathlib.Path(__file__).parent.parent
 # Compiled apart from the desk's own builds, which a build for another interpreter would undo.
@@ -28,12 +32,16 @@ LARGEST = 2 * 1024 * 1024
 TOOLS = re.compile(r"(maturin|mypy|pyright)\b")
 
 
-def run(*command: object, cwd: pathlib.Path = ROOT, **environment: str) -> None:
-    """Run a command, with its output on the terminal; one that fails ends the program."""
-    clean = {
+def clean() -> dict[str, str]:
+    """The environment, without what would lead an interpreter to another's packages."""
+    return {
         name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYO3_PYTHON", "PYTHONHOME")
     }
-    subprocess.run([str(part) for part in command], cwd=cwd, env={**clean, **environment}, check=True)
+
+
+def run(*command: object, cwd: pathlib.Path = ROOT, **environment: str) -> None:
+    """Run a command, with its output on the terminal; one that fails ends the program."""
+    subprocess.run([str(part) for part in command], cwd=cwd, env={**clean(), **environment}, check=True)
 
 
 def interpreters(named: list[str]) -> dict[str, str]:
@@ -77,8 +85,16 @@ def requirements() -> list[str]:
     return [line for line in listed if not TOOLS.match(line)]
 
 
-def test(python: str, wheel: pathlib.Path, paths: list[str]) -> None:
-    """Install a wheel into a fresh environment and run tests on it."""
+def counts(report: pathlib.Path) -> dict[str, int]:
+    """How many tests there were, by what came of them, in a report that pytest wrote."""
+    (suite,) = ET.parse(report).getroot().iter("testsuite")
+    failed = int(suite.get("failures", 0)) + int(suite.get("errors", 0))
+    skipped = int(suite.get("skipped", 0))
+    return {"passed": int(suite.get("tests", 0)) - failed - skipped, "failed": failed, "skipped": skipped}
+
+
+def test(python: str, wheel: pathlib.Path, paths: list[str]) -> dict[str, int]:
+    """Install a wheel into a fresh environment, run tests on it, and return what came of them."""
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         run(python, "-m", "venv", folder / "environment")
@@ -101,7 +117,20 @@ def test(python: str, wheel: pathlib.Path, paths: list[str]) -> None:
         ).stdout.splitlines()
         if not all(pathlib.Path(place).is_relative_to(folder / "environment") for place in places):
             sys.exit(f"cano: the tests would not run on the installed wheel, but on {', '.join(places)}")
-        run(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *paths, cwd=folder / "suite")
+        pytest = [
+            python,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            f"--junit-xml={folder / 'report.xml'}",
+            *paths,
+        ]
+        subprocess.run(pytest, cwd=folder / "suite", env=clean(), check=False)
+        if not (folder / "report.xml").exists():
+            return {"passed": 0, "failed": 1, "skipped": 0}
+        return counts(folder / "report.xml")
 
 
 def main() -> None:
@@ -113,14 +142,31 @@ def main() -> None:
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
     failed: list[str] = []
+    facts: list[str] = []
+    passed = 0
     for tag, python in interpreters(asked.interpreters).items():
         wheel = build(python, asked.out)
-        print(f"{tag}: {wheel} ({wheel.stat().st_size // 1024} KiB)", flush=True)
-        if asked.test:
-            try:
-                test(python, wheel, asked.test.split())
-            except subprocess.CalledProcessError as error:  # the others are told about, too
-                failed.append(f"{tag}: '{' '.join(map(str, error.cmd[1:]))}' gave {error.returncode}")
+        size = f"{wheel.stat().st_size // 1024} KiB"
+        print(f"{tag}: {wheel} ({size})", flush=True)
+        if not asked.test:
+            continue
+        try:
+            came = test(python, wheel, asked.test.split())
+        except subprocess.CalledProcessError as error:  # the others are told about, too
+            failed.append(f"{tag}: '{' '.join(map(str, error.cmd[1:]))}' gave {error.returncode}")
+            continue
+        passed += came["passed"]
+        facts.append(f"{tag}, {size}: " + ", ".join(f"{count:,} {what}" for what, count in came.items() if count))
+        if came["failed"] or not came["passed"]:
+            failed.append(f"{tag}: {facts[-1]}")
+    if facts:
+        notes.write(
+            "wheels",
+            "platforms",
+            f"each wheel, installed, {asked.test}",
+            {"wheels": len(facts), "tests_passed": passed},
+            facts,
+        )
     if failed:
         sys.exit("\n".join(["cano: not every wheel passes its tests", *failed]))
 
