@@ -88,6 +88,8 @@ struct Seldom {
     cancel_message: Slot,
     /// A list of (callback, context), made for the first of them.
     callbacks: Slot,
+    /// The split that it waits for.
+    inner: Slot<SplitDriver>,
 }
 
 impl Branch {
@@ -153,6 +155,18 @@ impl State {
         self.attempt.set(attempt);
         self.started.set(started);
         self.coro.set(Some(coro.clone().unbind()));
+    }
+
+    /// Notes that it is about to wait for a split, or that it does no longer.
+    pub(crate) fn awaits(&self, split: Option<&Bound<'_, SplitDriver>>) {
+        if split.is_some() || self.seldom.get().is_some() {
+            self.seldom().inner.set(split.map(|split| split.clone().unbind()));
+        }
+    }
+
+    /// The split that it waits for.
+    pub(crate) fn inner<'py>(&self, py: Python<'py>) -> Option<Bound<'py, SplitDriver>> {
+        self.seldom.get().and_then(|seldom| seldom.inner.get(py))
     }
 
     fn seldom(&self) -> &Seldom {
@@ -305,8 +319,12 @@ pub(crate) fn look_again(driver: &Bound<'_, SplitDriver>, branch: &Bound<'_, Bra
     if state.waits(py)? {
         return Ok(());
     }
+    look_once_more(driver, branch, state)
+}
+
+fn look_once_more(driver: &Bound<'_, SplitDriver>, branch: &Bound<'_, Branch>, state: &State) -> PyResult<()> {
     let hook = Hook::look_again(driver, branch, state.steps.get())?;
-    crate::current::call_soon(state.event_loop.bind(py), hook.as_any())
+    crate::current::call_soon(state.event_loop.bind(branch.py()), hook.as_any())
 }
 
 /// Resumes a branch that has taken no step since it was looked at.
@@ -317,7 +335,7 @@ pub(crate) fn resume_lost(driver: &Bound<'_, SplitDriver>, branch: &Bound<'_, Br
         return Ok(());
     }
     let error = match state.waiter.get(py) {
-        None if driver.get().has_backlog()? => return Ok(()), // its turn may be to come
+        None if driver.get().has_backlog()? => return look_once_more(driver, branch, state), // its turn may be to come
         None => None,
         Some(waiter) if waiter.is_exact_instance_of::<crate::pause::Pause>() => Some(CancelledError::new_err(())),
         Some(waiter) => waiter.call_method0(intern!(py, "result")).err(),
@@ -420,6 +438,7 @@ fn traverse(state: &State, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         for slot in [&seldom.name, &seldom.cancel_message, &seldom.callbacks] {
             slot.visit(visit)?;
         }
+        seldom.inner.visit(visit)?;
     }
     Ok(())
 }
@@ -433,5 +452,6 @@ fn clear(state: &State) {
     if let Some(seldom) = state.seldom.get() {
         seldom.cancel_message.set(None);
         seldom.callbacks.set(None);
+        seldom.inner.set(None);
     }
 }

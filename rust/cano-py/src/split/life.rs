@@ -9,8 +9,9 @@ use pyo3::types::PyBool;
 
 use super::events::{Facts, Wants};
 use super::{Attempt, DEPTH, DEPTH_LIMIT, SplitDriver, State, is_final, tell};
+use crate::branch::Branch;
 use crate::columns::Columns;
-use crate::current::{call_soon, handled_exception};
+use crate::current::{call_soon, current_task, handled_exception};
 use crate::errors::{facts, failures};
 use crate::hook::{Hook, protected};
 use crate::timers::Due;
@@ -34,6 +35,15 @@ impl SplitDriver {
         state.polling.set(true);
         let answer = self.take_step(slf, state, error);
         state.polling.set(false);
+        // For `look_again`: where a branch is who awaits, its own split finds this one through it.
+        let waits = matches!(answer, Ok(Poll::Pending(_)));
+        if waits != state.is_awaited.get()
+            && let Ok(task) = current_task(slf.py()) // there is none where a coroutine is closed as it is dropped
+            && let Ok(branch) = task.cast::<Branch>()
+        {
+            branch.get().state()?.awaits(waits.then_some(slf));
+            state.is_awaited.set(waits);
+        }
         answer
     }
 
@@ -123,7 +133,13 @@ impl SplitDriver {
         let live = state.live.borrow().in_order(py);
         for attempt in live {
             match attempt {
-                Attempt::Branch(branch) => crate::branch::look_again(slf, branch.bind(py))?,
+                Attempt::Branch(branch) => {
+                    let branch = branch.bind(py);
+                    crate::branch::look_again(slf, branch)?;
+                    if let Some(inner) = branch.get().state()?.inner(py) {
+                        inner.get().look_again(&inner, inner.get().state()?)?;
+                    }
+                }
                 Attempt::Other(other) => {
                     other.bind(py).call_method0(intern!(py, "look_again"))?;
                 }

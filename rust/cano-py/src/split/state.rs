@@ -68,6 +68,8 @@ pub(crate) struct State {
     pub(super) pumping: Cell<bool>,
     /// Whoever awaits the split is taking a step of it.
     pub(super) polling: Cell<bool>,
+    /// The branch that awaits the split knows of it.
+    pub(super) is_awaited: Cell<bool>,
     /// A panic was caught, or an interrupt: the machine may have been told less than has happened.
     pub(super) broken: Cell<bool>,
     pub(super) pump_scheduled: Cell<bool>,
@@ -136,6 +138,7 @@ impl SplitDriver {
                 opened: Cell::new(false),
                 pumping: Cell::new(false),
                 polling: Cell::new(false),
+                is_awaited: Cell::new(false),
                 broken: Cell::new(false),
                 pump_scheduled: Cell::new(false),
                 awaited: Awaited::default(),

@@ -1,0 +1,104 @@
+"""A turn that the event loop has lost while other branches have not had theirs: looked for when the run is cancelled.
+
+A signal in the loop's own code loses what it was about to call (test_interrupted_loop.py). Here it is taken off the loop's
+list, so that each turn of branches that yielded bare can be lost, among them those that wait behind a slice that was too
+short for all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from cano import fan_out
+from cano.testing import VirtualTimeLoop
+
+pytestmark = pytest.mark.fault("F8")
+
+BRANCHES = 12
+YIELDS = 6
+# The native engine's callback, and the pure engine's two.
+RESUME = ("<cano: resume branches>", "._run_batch", "._work_off")
+
+
+class Coarse(VirtualTimeLoop):
+    """Time passes whenever it is looked at, so that a slice of the engine's is over after a few branches."""
+
+    looks = 0
+
+    def time(self) -> float:
+        self.looks += 1
+        return super().time() + self.looks * 0.0004
+
+    def turns(self) -> list[Any]:
+        """The turns of branches that are due."""
+        ready: list[Any] = list(self._ready)  # type: ignore[attr-defined]
+        return [handle for handle in ready if any(name in repr(handle._callback) for name in RESUME)]
+
+
+class Loss:
+    """A split whose branches clean up when a turn is lost: the `which`th that is due `after` so many iterations of the loop."""
+
+    def __init__(self, engine: str, after: int, which: int) -> None:
+        self.engine = engine
+        self.after = after
+        self.which = which
+        self.begun: list[int] = []
+        self.ended: list[int] = []
+        self.reached = False
+        self.loop = Coarse()
+        try:
+            self.loop.run_until_complete(self.main())
+        finally:
+            self.loop.close()
+
+    async def branch(self, item: int) -> None:
+        self.begun.append(item)
+        try:
+            await asyncio.sleep(1000)
+        finally:
+            await self.gate  # one for all: they go on in one turn
+            for _ in range(YIELDS):
+                await asyncio.sleep(0)
+            self.ended.append(item)
+
+    async def until(self, happened: Callable[[], bool]) -> None:
+        for _ in range(400):
+            if happened():
+                return
+            await asyncio.sleep(0)
+        lost = sorted(set(self.begun) - set(self.ended))
+        pytest.fail(f"lost {lost}: the turn {self.which} after {self.after} iterations")
+
+    async def main(self) -> None:
+        self.gate = self.loop.create_future()
+        split = asyncio.ensure_future(fan_out(self.branch, range(BRANCHES), engine=self.engine))
+        await self.until(lambda: len(self.begun) == BRANCHES)
+        split.cancel()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        self.gate.set_result(None)
+        for _ in range(self.after):
+            await asyncio.sleep(0)
+        turns = self.loop.turns()
+        if self.which < len(turns):
+            self.reached = True
+            self.loop._ready.remove(turns[self.which])  # type: ignore[attr-defined]
+        split.cancel()
+        await self.until(split.done)
+        assert split.cancelled()
+        assert sorted(self.ended) == self.begun
+
+
+def test_a_lost_turn_is_made_up_for_when_the_run_is_cancelled(engine: str, tried: Callable[..., None]) -> None:
+    lost = 0
+    for after in range(30):
+        which = 0
+        while Loss(engine, after, which).reached:
+            which += 1
+        lost += which
+    assert lost >= 3 * YIELDS
+    tried(turns_lost=lost)
