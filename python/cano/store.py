@@ -99,9 +99,12 @@ class MemoryStore:
             TypeMismatchError: The value is not of that type; it is left alone.
             TypeError: The key is no string, or `type` no type.
         """
-        key, wanted = self._key(key), type
+        wanted = type
         if default is _MISSING and type is not _MISSING and builtins.type(type) is object:
+            if not _is_text(key):
+                return type
             wanted, default = _MISSING, type
+        key = self._key(key)
         value = self._data.get(key, _MISSING)
         if value is _MISSING:
             if default is _MISSING:
@@ -321,6 +324,10 @@ class ScopedStore(MemoryStore):
 
 
 MutableMapping.register(MemoryStore)  # pyright: ignore - an ABCMeta, which typeshed hides
+
+
+def _is_text(key: object) -> bool:
+    return isinstance(key, str)
 
 
 def _is_of_type(value: object, wanted: Any) -> bool:

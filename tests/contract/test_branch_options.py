@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -237,3 +239,84 @@ async def test_a_config_on_a_class_or_a_function_is_none(engine: str) -> None:
 
     plain.config = {"retries": 3}  # type: ignore[attr-defined]
     assert (await split_of(engine, [plain])).outputs() == ["plain"]
+
+
+class Raises:
+    """An object whose own words cannot be read."""
+
+    def __init__(self, error: BaseException, attribute: str) -> None:
+        self.error = error
+        self.attribute = attribute
+
+    @property
+    def config(self) -> Any:
+        if self.attribute == "config":
+            raise self.error
+        return None
+
+    @property
+    def run(self) -> Any:
+        if self.attribute == "run":
+            raise self.error
+        return lambda: "ran"
+
+
+@pytest.mark.parametrize("attribute", ["config", "run"])
+@pytest.mark.parametrize("error", [ValueError("no"), asyncio.CancelledError(), GeneratorExit()], ids=repr)
+async def test_a_task_whose_own_words_cannot_be_read_fails_its_branch(
+    engine: str, error: BaseException, attribute: str, source: Source
+) -> None:
+    if source is as_list:
+        with pytest.raises(ConfigurationError, match=r"task of type Raises could not be examined") as caught:
+            await split_of(engine, [Raises(error, attribute)])
+        assert caught.value.__cause__ is error
+        return
+    tasks = [Raises(error, attribute), lambda: "plain"]
+    split = await split_of(engine, source(tasks), retry=Retry.fixed(2, 1))
+    failed = split.by_index(0)
+    assert isinstance(failed.error, ConfigurationError)
+    assert (failed.error.__cause__, failed.attempts) == (error, 1)
+    assert split.by_index(1).result == "plain"
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+async def test_a_task_whose_config_raises_in_a_split_decided_at_run_time(engine: str, lazy: bool) -> None:
+    tasks: Any = [Raises(ValueError("no"), "config")]
+    observer = Observer()
+
+    async def plan() -> Any:
+        return TaskResult.Split((lambda: iter(tasks)) if lazy else tasks, join())
+
+    workflow = Workflow(engine=engine).register(S.START, plan).add_exit_state(S.DONE).add_observer(observer)
+    with pytest.raises(JoinError if lazy else ConfigurationError):
+        await workflow.orchestrate(S.START)
+    assert observer.kinds[-2:] == ["state_exit", "workflow_end"]
+
+
+@pytest.mark.parametrize("config", [{"retry": None}, {"attempt_timeout": 5}], ids=["retry", "time"])
+async def test_what_a_branch_has_of_its_own_ends_with_it(engine: str, config: Any) -> None:
+    """Memory is that of the live branches: none of what the others were called with is kept (contract section 4)."""
+    alive: weakref.WeakSet[Any] = weakref.WeakSet()
+    most = 0
+
+    class Once(Task[Any]):
+        def __init__(self) -> None:
+            own = {"retry": Retry.fixed(1, 0, retry_on=self.wants)} if "retry" in config else config
+            self.config = own
+            alive.add(self)
+
+        def wants(self, error: BaseException) -> bool:
+            return True
+
+        async def run(self, store: Any) -> None:
+            nonlocal most
+            await asyncio.sleep(0)
+            gc.collect()
+            most = max(most, len(alive))
+
+    def source() -> Any:
+        return (Once() for _ in range(30))
+
+    workflow = Workflow(engine=engine).register_split(S.START, source, join(bulkhead=2)).add_exit_state(S.DONE)
+    await workflow.orchestrate(S.START)
+    assert 2 <= most <= 5

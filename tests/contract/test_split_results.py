@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+from collections import UserDict
 from typing import Any
 
 import pytest
+from tests.contract.given import Observer
 
 from cano import (
     ConfigurationError,
@@ -341,12 +343,87 @@ async def test_a_store_that_cannot_keep_it_is_refused_before_anything_runs(engin
 
 
 async def test_a_store_that_cannot_keep_the_result_of_a_split_decided_at_run_time(engine):
+    called: list[int] = []
+
     async def plan() -> Any:
-        return TaskResult.Split([lambda: 1], JoinConfig(JoinStrategy.All, "end", store_partial_results=True))
+        tasks = [lambda: called.append(1)]
+        return TaskResult.Split(tasks, JoinConfig(JoinStrategy.All, "end", store_partial_results=True))
 
     workflow: Workflow[str] = Workflow(object(), engine=engine).register("plan", plan).add_exit_state("end")
     with pytest.raises(ConfigurationError, match=r"needs put\(key, value\)"):
         await workflow.orchestrate("plan")
+    assert not called
+
+
+class Asynchronous:
+    async def put(self, key: str, value: Any) -> None: ...
+
+
+class Attributes(dict[str, Any]):
+    """A mapping whose keys are attributes as well: `put` is a value, if anything."""
+
+    def __getattr__(self, name: str) -> Any:
+        return self.get(name)
+
+
+async def test_a_store_whose_put_is_async_is_refused(engine):
+    workflow = split_workflow(engine, [1])
+    with pytest.raises(ConfigurationError, match="that of Asynchronous is async"):
+        await workflow.orchestrate("fan", store=Asynchronous())
+
+
+@pytest.mark.parametrize("store", [Attributes(), Attributes(put=3), UserDict()], ids=["none", "a value", "UserDict"])
+async def test_a_mapping_without_a_method_put(engine, store):
+    await split_workflow(engine, [1]).register("join", lambda: "end", replace=True).orchestrate("fan", store=store)
+    assert store["split_results"].outputs() == [1]
+
+
+class Refuses:
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def put(self, key: str, value: Any) -> None:
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [OSError("full"), asyncio.CancelledError()], ids=repr)
+async def test_a_store_that_refuses_the_result_fails_the_state(engine, error):
+    observer = Observer()
+    workflow = split_workflow(engine, [1]).add_observer(observer)
+    with pytest.raises(TaskError, match="the store refused the result of split play of state") as caught:
+        await workflow.orchestrate("fan", store=Refuses(error))
+    assert caught.value.__cause__ is error
+    assert caught.value.state == "fan"
+    assert observer.one("join").error is caught.value
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "options", "expected"),
+    [([1, -2], {}, JoinError), ([1, 99], {"timeout": 2}, SplitTimeoutError)],
+    ids=["join", "timeout"],
+)
+async def test_a_store_that_refuses_does_not_hide_why_the_split_failed(engine, outcomes, options, expected):
+    observer = Observer()
+    workflow = split_workflow(engine, outcomes, **options).add_observer(observer)
+    with pytest.raises(expected) as caught:
+        await workflow.orchestrate("fan", store=Refuses(OSError("full")))
+    assert "The store refused the result of the split: OSError: full" in caught.value.__notes__
+    assert caught.value.result.outputs() == [1]
+    assert observer.one("join").error is caught.value
+
+
+@pytest.mark.parametrize("whose", ["branch", "store"])
+def test_an_interrupt_goes_through_whatever_the_store_does(engine, whose):
+    async def interrupted(item: int) -> None:
+        raise KeyboardInterrupt
+
+    workflow = split_workflow(engine, [1])
+    store = Refuses(KeyboardInterrupt() if whose == "store" else OSError("full"))
+    if whose == "branch":
+        join = JoinConfig(JoinStrategy.All, "join", store_partial_results=True)
+        workflow.register_map("fan", interrupted, [1], join, replace=True)
+    with pytest.raises(KeyboardInterrupt):
+        workflow.run("fan", store=store)
 
 
 async def test_in_the_store_after_every_loser_has_ended(engine):

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
 from typing import Any
 
+from cano._naming import describe_error
 from cano.errors import ConfigurationError
 from cano.steps import Node, node_run
 
@@ -253,7 +254,45 @@ _SHAPES_LIMIT = 512
 
 
 def examine_branch(task: Any, plan: SplitPlan) -> Call:
-    """Examine a branch's task chosen at run time, remembering the answer per function."""
+    """Examine a branch's task chosen at run time.
+
+    Raises:
+        ConfigurationError: It is no task, or says what it wants in a way that makes no sense; also where code of its own
+            has raised meanwhile. So it is not retried: nobody knows how to call it.
+    """
+    try:
+        return _examine_branch(task, plan)
+    except (ConfigurationError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        raise _unreadable(task, error) from error
+
+
+def check_branch(task: Any) -> None:
+    """See that a task can be a branch's.
+
+    Raises:
+        ConfigurationError: As `examine_branch`.
+    """
+    from cano.options import Options
+
+    try:
+        callable_of(task, "a branch")
+        Options.of(task)
+    except (ConfigurationError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        raise _unreadable(task, error) from error
+
+
+def _unreadable(task: Any, error: BaseException) -> ConfigurationError:
+    return ConfigurationError(
+        f"a branch's task of type {type(task).__qualname__} could not be examined: {describe_error(error)}"
+    )
+
+
+def _examine_branch(task: Any, plan: SplitPlan) -> Call:
+    """Examine it, remembering the answer per function."""
     run = getattr(task, "run", None)
     inline = plan.inline
     if type(task) is not FunctionType and getattr(task, "config", None) is not None:

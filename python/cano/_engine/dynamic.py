@@ -6,12 +6,12 @@ from typing import Any
 
 from cano.errors import ConfigurationError
 from cano.join import JoinConfig
-from cano.options import Options
 from cano.policy import Retry
 from cano.steps import TaskResult
 
-from .calls import callable_of, examine_map, examine_task
+from .calls import check_branch, examine_map, examine_task
 from .contract import Call, SplitPlan, TaskPlan
+from .keeping import check_store
 
 
 def examine_source(over: Any, *, with_store: bool = True) -> Call | None:
@@ -56,8 +56,7 @@ def split_over_tasks(
     if over_call is None and isinstance(tasks, (list, tuple, set, frozenset)):
         tasks = tuple(tasks)
         for task in tasks:
-            callable_of(task, "a branch")
-            Options.of(task)
+            check_branch(task)
     return SplitPlan(None, tasks, over_call, join, name or "split", retry, attempt_timeout, inline, given)
 
 
@@ -78,16 +77,19 @@ def split_over_data(
     return SplitPlan(call, over, source, join, name or call.name, retry, attempt_timeout, inline)
 
 
-def split_of(result: TaskResult[Any], task: TaskPlan) -> SplitPlan:
+def split_of(result: TaskResult[Any], task: TaskPlan, store: Any) -> SplitPlan:
     """Return the plan of the split a task answered with.
 
     Its branches have the options of that task's state, where their own tasks say nothing else.
 
     Raises:
-        ConfigurationError: The split can never be joined, or what it is to draw from is no source.
+        ConfigurationError: The split can never be joined, what it is to draw from is no source, or its result could not be
+            put into the store.
     """
     join = result.join
     assert join is not None
+    if join.store_partial_results:
+        check_store(store)
     plan = split_over_tasks(
         result.tasks,
         join,

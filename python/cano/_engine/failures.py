@@ -347,6 +347,20 @@ def source_failed(error: BaseException, *, state: Any, path: Iterable[Any], task
     return failed
 
 
+def result_not_kept(error: BaseException, *, state: Any, path: Iterable[Any], task: str | None = None) -> BaseException:
+    """The store has refused the result of a split. `KeyboardInterrupt` and `SystemExit` stay what they are."""
+    if _is(error, KeyboardInterrupt) or _is(error, SystemExit):
+        return error
+    failed = TaskError(
+        f"the store refused the result of {_split(state, task)} with {describe_error(error)}",
+        state=state,
+        task=task,
+        path=path,
+    )
+    failed.__cause__ = error
+    return failed
+
+
 def ask_strategy(
     strategy: JoinStrategy, progress: tuple[int, int, int | None, int | None], elapsed: float
 ) -> tuple[int, CanoError | None]:

@@ -158,13 +158,16 @@ impl MemoryStore {
         r#type: Given<'py>,
         default: Given<'py>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let key = self.key(key)?;
         let (r#type, default) = match (r#type, default) {
             (Given::Value(mark), Given::Nothing) if types::is_bare_object(&mark) => {
+                if !key.is_instance_of::<PyString>() {
+                    return Ok(mark);
+                }
                 (Given::Nothing, Given::Value(mark))
             }
             given => given,
         };
+        let key = self.key(key)?;
         let value = match (self.values(key.py()).get_item(&key)?, default) {
             (Some(value), _) => value,
             (None, Given::Value(default)) => return Ok(default),

@@ -324,7 +324,7 @@ class RunDriver:
         if type(value) is TaskResult:
             if value.join is not None:
                 try:
-                    split = split_of(value, task)
+                    split = split_of(value, task, self._store)
                 except ConfigurationError as error:
                     failures.locate(error, state=state, task=task.name, path=self.path())
                     refused = error

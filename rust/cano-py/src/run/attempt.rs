@@ -119,7 +119,7 @@ pub(super) fn finished<'py>(slf: &Bound<'py, Run>, state: &State, value: Bound<'
     let mut refused = None;
     if is_task_result(&value)? {
         if !value.getattr(intern!(py, "join"))?.is_none() {
-            match dynamic_split(py, task, &value) {
+            match dynamic_split(py, state, task, &value) {
                 Ok(found) => split = Some(found),
                 Err(error) if error.is_instance_of::<PyException>(py) => {
                     let error = error.into_value(py).into_any().into_bound(py);
@@ -156,9 +156,10 @@ fn is_task_result(value: &Bound<'_, PyAny>) -> PyResult<bool> {
     Ok(value.get_type().is(class))
 }
 
-fn dynamic_split(py: Python<'_>, task: &TaskSpec, result: &Bound<'_, PyAny>) -> PyResult<Py<SplitSpec>> {
-    let plan =
-        py.import(intern!(py, "cano._engine.dynamic"))?.call_method1(intern!(py, "split_of"), (result, &task.plan))?;
+fn dynamic_split(py: Python<'_>, state: &State, task: &TaskSpec, result: &Bound<'_, PyAny>) -> PyResult<Py<SplitSpec>> {
+    let plan = py
+        .import(intern!(py, "cano._engine.dynamic"))?
+        .call_method1(intern!(py, "split_of"), (result, &task.plan, &state.store))?;
     Py::new(py, SplitSpec::read(&plan)?)
 }
 

@@ -147,6 +147,7 @@ impl SplitDriver {
     ) -> PyResult<()> {
         let py = slf.py();
         let retries = state.retries(index);
+        let special = retries || !state.own.borrow().is_empty();
         let now = match ended {
             Some(ended) => ended,
             None => self.now_in_turn(py)?,
@@ -155,9 +156,8 @@ impl SplitDriver {
         let began = if retries { state.begun.borrow().get(&index).copied() } else { None };
         let started = began.unwrap_or(started);
         let verdict = if outcome == Outcome::Ok {
-            if retries {
-                let done = state.again.borrow_mut().remove(&index);
-                drop(done);
+            if special {
+                state.forget(index);
             }
             self.record(py, state, index, attempt, now - started, Some(&payload), None)?;
             if state.wants.has(Wants::BRANCH_SUCCESS) {
@@ -174,8 +174,9 @@ impl SplitDriver {
                     }
                     Err(error) => payload = error.unwrap_or(payload),
                 }
-                let done = state.again.borrow_mut().remove(&index);
-                drop(done);
+            }
+            if special {
+                state.forget(index);
             }
             if state.outbox.is_none() && !is_fatal(&payload) {
                 let noted = failures(py)?.getattr(intern!(py, "note_branch"))?.call1((&payload, index));
@@ -298,6 +299,7 @@ impl SplitDriver {
     ) -> PyResult<()> {
         let py = slf.py();
         tell(py, state, |machine| machine.dropped(index))?;
+        state.forget(index);
         if outcome == Outcome::Error {
             if is_fatal(&payload) {
                 if !state.fatal.is_set() {

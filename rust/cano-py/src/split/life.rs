@@ -279,7 +279,7 @@ impl SplitDriver {
         let fatal = state.fatal.take();
         let failure = state.failure.take();
         let was_cancelled = cancelled.is_some();
-        let error = if fatal.is_some() && state.fatal_raised.get() {
+        let mut error = if fatal.is_some() && state.fatal_raised.get() {
             // Raised once: what has left through the loop already ends the run as a cancelled one.
             Some(match cancelled {
                 Some(cancelled) => cancelled.into_bound(py),
@@ -302,8 +302,11 @@ impl SplitDriver {
             Some(self.join_error(py, state, &result)?)
         };
         if spec.store_partial_results && !was_cancelled {
-            py.import(intern!(py, "cano._engine.keeping"))?
-                .call_method1(intern!(py, "keep_result"), (&state.store, &result))?;
+            let kept = py
+                .import(intern!(py, "cano._engine.keeping"))?
+                .getattr(intern!(py, "keep_result"))?
+                .call((&state.store, &result, error), Some(&facts(py, &self.place(py, state)?)?))?;
+            error = (!kept.is_none()).then_some(kept);
         }
         if state.wants.has(Wants::JOIN) {
             let value = Some(result.clone());

@@ -178,6 +178,12 @@ impl State {
         }
     }
 
+    /// Lets go of what a branch that has ended could have been called with again.
+    pub(super) fn forget(&self, index: u32) {
+        let (own, again) = (self.own.borrow_mut().remove(&index), self.again.borrow_mut().remove(&index));
+        drop((own, again)); // no longer borrowed: what is let go of may be the user's
+    }
+
     fn slots(&self) -> [&Slot; 9] {
         [
             &self.shared_context,

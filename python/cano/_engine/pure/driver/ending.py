@@ -10,7 +10,7 @@ from cano._engine.losers import LOSER_PATIENCE, warn_of_losers
 from cano._engine.pure.join import ASK
 from cano._engine.pure.split import STOPPED
 
-from .state import Attempt, State
+from .state import Attempt, Own, State
 
 
 class Ending(State):
@@ -56,12 +56,13 @@ class Ending(State):
         now = self.now() if ended is None else ended
         started = self._begun.get(index, started)
         policy = self._retry
-        if self._own and index in self._own:
-            policy = self._own[index].policy
+        own = self._own.get(index) if self._own else None
+        if own is not None:
+            policy = own.policy
         if outcome == ERROR:
             assert error is not None
             if policy.kind:
-                error, delay = self._another(error, index, attempt, now - started)
+                error, delay = self._another(error, own, attempt, now - started)
                 if delay is not None:
                     self._attempts[index] = attempt + 1
                     self._begun[index] = started
@@ -73,6 +74,8 @@ class Ending(State):
                     self.timers.add(now + delay, self._retry_due, index)
                     return
                 self._items.pop(index, None)
+            if own is not None:
+                del self._own[index]
             if self._outbox is None and not issubclass(type(error), FATAL):
                 try:
                     failures.note_branch(error, index)
@@ -97,6 +100,8 @@ class Ending(State):
         else:
             if policy.kind:
                 self._items.pop(index, None)
+            if own is not None:
+                del self._own[index]
             if self._outbox is None:
                 self._values[index] = result
                 self._durations[index] = now - started
@@ -109,10 +114,9 @@ class Ending(State):
             self._verdict(verdict)
 
     def _another(
-        self, error: BaseException, index: int, attempt: int, elapsed: float
+        self, error: BaseException, own: Own | None, attempt: int, elapsed: float
     ) -> tuple[BaseException, float | None]:
         """Whether there is another attempt, and after which delay; the user's filter may itself fail."""
-        own = self._own.get(index)
         retry, policy = (self.plan.retry, self._retry) if own is None else (own.retry, own.policy)
         try:
             wanted = retry.wants(error)
@@ -131,6 +135,7 @@ class Ending(State):
         """A branch of a decided split has ended."""
         self._machine.dropped(index)
         self._items.pop(index, None)
+        self._own.pop(index, None)
         if issubclass(type(error), FATAL):
             self._fatal = self._fatal or error
         elif outcome == ERROR and error is not None:

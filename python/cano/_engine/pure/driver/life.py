@@ -174,7 +174,7 @@ class SplitDriver(Turn):
                 result, self._join.strategy, state=scope.state, task=plan.name, path=scope.path()
             )
         if self._join.store_partial_results and self._cancelled is None:
-            keep_result(self._store, result)
+            error = keep_result(self._store, result, error, state=scope.state, task=plan.name, path=scope.path())
         if scope.emits("join"):
             scope.emit("join", task=plan.name, value=result, error=error)
         try:
