@@ -237,6 +237,33 @@ async def function_of_an_update(workflow: Workflow[Any], point: Point, engine: s
     return await chain(workflow, step, inline=True)
 
 
+@site
+async def words_of_a_branchs_task(workflow: Workflow[Any], point: Point, engine: str) -> Any:
+    class Configured:
+        @property
+        def config(self) -> None:
+            point()
+
+        async def run(self) -> int:
+            return 1
+
+    workflow.register_split(
+        S.START, lambda: (Configured() for _ in range(3)), join(bulkhead=1), retry=Retry.fixed(2, 1)
+    )
+    return await workflow.orchestrate(S.START)
+
+
+@site
+async def put_of_a_store(workflow: Workflow[Any], point: Point, engine: str) -> Any:
+    class Store:
+        def put(self, key: str, value: Any) -> None:
+            point()
+
+    for state, following in ((S.START, S.FAN), (S.FAN, S.WORK), (S.WORK, S.DONE)):
+        workflow.register_map(state, one, range(2), join(following, store_partial_results=True))
+    return await workflow.orchestrate(S.START, store=Store())
+
+
 class State:
     """A state that finds out whether it is asked to compare itself."""
 
