@@ -13,6 +13,7 @@ import importlib.util
 import inspect
 import os
 import sys
+import sysconfig
 import unittest
 from collections.abc import Iterator
 from typing import Any
@@ -28,6 +29,14 @@ MODULES = ("futures2", "locks", "queues", "server", "staggered", "taskgroups", "
 
 # What cannot pass in a branch: the start of a test's name, and why.
 EXCLUDED: dict[str, str] = {}
+# What cannot pass in a branch of the native engine that is no task of asyncio's, from 3.14 on: these look for the coroutine among
+# the `gc.get_referrers` of an exception, and the collector does not know it while only the engine has it.
+UNSEEN = (
+    "test_exception_refcycles_parent_task",
+    "test_exception_refcycles_parent_task_wr",
+    "test_exception_refcycles_propagate_cancellation_error",
+)
+HIDES = sys.version_info >= (3, 14) and not sysconfig.get_config_var("Py_GIL_DISABLED")
 
 
 def _find_tests() -> str | None:
@@ -109,6 +118,8 @@ def test_the_adapter(engine: str, introspect: bool) -> None:
 @pytest.mark.parametrize("test", _collect())
 def test_in_a_branch(test: tuple[type[Any], str], mode: str, engine: str, tried: Any) -> None:
     case, method = test
+    if HIDES and (engine, mode) == ("native", "default") and method in UNSEEN:
+        pytest.skip("the collector does not know the coroutine")
     result = unittest.TestResult()
     inside(case, engine, mode == "introspect")(method).run(result)
     if result.skipped:
