@@ -337,26 +337,20 @@ def source_failed(error: BaseException, *, state: Any, path: Iterable[Any], task
     if _is(error, ConfigurationError):
         locate(error, state=state, task=task, path=path)
         return error
-    failed = TaskError(
-        f"the source of the branches of {_split(state, task)} failed with {describe_error(error)}",
-        state=state,
-        task=task,
-        path=path,
-    )
-    failed.__cause__ = error
-    return failed
+    what = f"the source of the branches of {_split(state, task)} failed"
+    return _task_error(what, error, state=state, task=task, path=path)
 
 
 def result_not_kept(error: BaseException, *, state: Any, path: Iterable[Any], task: str | None = None) -> BaseException:
     """The store has refused the result of a split. `KeyboardInterrupt` and `SystemExit` stay what they are."""
     if _is(error, KeyboardInterrupt) or _is(error, SystemExit):
         return error
-    failed = TaskError(
-        f"the store refused the result of {_split(state, task)} with {describe_error(error)}",
-        state=state,
-        task=task,
-        path=path,
-    )
+    what = f"the store refused the result of {_split(state, task)}"
+    return _task_error(what, error, state=state, task=task, path=path)
+
+
+def _task_error(what: str, error: BaseException, **place: Any) -> TaskError:
+    failed = TaskError(f"{what} with {describe_error(error)}", **place)
     failed.__cause__ = error
     return failed
 
