@@ -7,15 +7,19 @@ asyncio itself makes of a failed allocation.
 
 from __future__ import annotations
 
+import os
+import sys
+
+if os.environ.get("WITHOUT_NATIVE_CODE"):
+    sys.modules["cano._core"] = None  # type: ignore[assignment]
+
 import _testcapi
 import asyncio
 import gc
 import json
 import logging
-import os
 import random
 import signal
-import sys
 import time
 from collections import Counter
 from typing import Any

@@ -49,6 +49,17 @@ pub(crate) fn facts<'py>(py: Python<'py>, pairs: &[(&str, Bound<'py, PyAny>)]) -
     Ok(facts)
 }
 
+/// What ends an awaitable of ours with an answer: the `StopIteration` that carries it.
+///
+/// It is made here, where it may fail. One that PyO3 makes while it leaves, from a `new_err`, has nobody to tell that there is no
+/// memory for it, and ends the process.
+pub(crate) fn answer(value: &Bound<'_, PyAny>) -> PyErr {
+    match value.py().get_type::<pyo3::exceptions::PyStopIteration>().call1((value,)) {
+        Ok(stop) => PyErr::from_value(stop),
+        Err(error) => error,
+    }
+}
+
 /// What leaves an awaitable of ours with an error: a `StopIteration` of the user's (of a state's `__eq__`, say) would be taken for the
 /// answer. A coroutine makes a `RuntimeError` of it, and so does this.
 pub(crate) fn leaving(py: Python<'_>, error: PyErr) -> PyErr {

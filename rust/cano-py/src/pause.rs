@@ -2,10 +2,11 @@
 
 use std::cell::Cell;
 
-use pyo3::exceptions::PyStopIteration;
 use pyo3::exceptions::asyncio::CancelledError;
 use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::PyTuple;
 
 use crate::branch::{Branch, State};
@@ -56,10 +57,12 @@ impl Pause {
             return Ok(slf.clone().into_any());
         }
         // A task of asyncio's, or a branch of the pure engine.
-        py.import("cano._engine.pure.branch")?
-            .getattr("Pause")?
-            .call1((this.delay, &this.result))?
-            .call_method0("__await__")
+        static PURE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let pause = PURE
+            .get_or_try_init(py, || py.import("cano._engine.pure.branch")?.getattr("Pause").map(Bound::unbind))?
+            .bind(py)
+            .call1((this.delay, &this.result))?;
+        pause.call_method0(intern!(py, "__await__"))
     }
 
     fn __iter__(slf: &Bound<'_, Self>) -> Py<Self> {
@@ -70,7 +73,7 @@ impl Pause {
         let py = slf.py();
         let this = slf.get();
         if this.inner.get()?.yielded.replace(true) {
-            return Err(PyStopIteration::new_err((this.result.clone_ref(py),)));
+            return Err(crate::errors::answer(this.result.bind(py)));
         }
         Ok(if this.delay <= 0.0 { py.None().into_bound(py) } else { slf.clone().into_any() })
     }

@@ -13,7 +13,6 @@ mod state;
 use std::cell::{Cell, RefCell};
 
 use cano_engine::{Action, RunMachine, StateId};
-use pyo3::exceptions::PyStopIteration;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -75,7 +74,8 @@ impl Run {
             Ok(Some(yielded)) => Ok(yielded),
             Ok(None) => {
                 state.doing.set(Doing::Over);
-                Err(PyStopIteration::new_err((state.state_of(py, state.current().unwrap_or(state.initial)),)))
+                let reached = state.state_of(py, state.current().unwrap_or(state.initial));
+                Err(crate::errors::answer(reached.bind(py)))
             }
             Err(error) => {
                 state.doing.set(Doing::Over);

@@ -340,7 +340,7 @@ impl BranchAwait {
             return Ok(branch.clone().into_any());
         }
         let value = branch.get().result(py)?;
-        Err(pyo3::exceptions::PyStopIteration::new_err((value.unbind(),)))
+        Err(crate::errors::answer(&value))
     }
 
     fn send<'py>(&self, py: Python<'py>, _value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {

@@ -1,6 +1,5 @@
 //! A split awaited on its own, without a run around it.
 
-use pyo3::exceptions::PyStopIteration;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -41,7 +40,7 @@ impl SplitRun {
         };
         match driver.get().poll(&driver, error).map_err(|error| crate::errors::leaving(py, error))? {
             Poll::Pending(future) => Ok(future),
-            Poll::Ready(result) => Err(PyStopIteration::new_err((result.unbind(),))),
+            Poll::Ready(result) => Err(crate::errors::answer(&result)),
         }
     }
 }
