@@ -90,8 +90,9 @@ class Task(Generic[S]):
     Attributes:
         name: what messages, events and pictures call it; `None` means the class's name.
         config: options of `Workflow.register` for this task (`retry`, `attempt_timeout`, `inline`, `next`), or `None`;
-            options given at `register` win. (That of a callable object without `run` is its own affair.) A branch of a split has the first three, too; options given at
-            `register_split` win, and those of a state whose task answers with `TaskResult.Split` do not.
+            options given at `register` win. A branch of a split has the first three, too; options given at
+            `register_split` win, and those of a state whose task answers with `TaskResult.Split` do not. (The `config`
+            of a callable object without `run` is its own affair.)
     """
 
     name: str | None = None
