@@ -216,10 +216,12 @@ class Branch:
             return
         split = self.split
         assert split is not None
+        if error is not None:
+            _forget_the_engine(error)
         self._finish(outcome, result, error)
         if outcome == ERROR and error is not None and issubclass(type(error), FATAL) and split.raises_fatal():
             raise error
-        # The traceback holds this frame, and this frame would hold the error, and by way of the split all other branches.
+        # Where a traceback holds this frame all the same: it would hold the error, and by way of the split all other branches.
         error = None
         del self, split
 
@@ -482,6 +484,19 @@ class Pause:
 def _loop_of(future: Any) -> Any:
     get_loop = getattr(future, "get_loop", None)
     return get_loop() if get_loop is not None else future._loop
+
+
+def _forget_the_engine(error: BaseException) -> None:
+    """Have a branch's error tell of the branch's own frames.
+
+    That of `_step` is ours, tells nobody anything, and leads to the branch, which has the error: a circle, for the collector.
+    """
+    try:
+        traceback = error.__traceback__
+        if traceback is not None and traceback.tb_next is not None:
+            BaseException.with_traceback(error, traceback.tb_next)
+    except Exception:
+        return
 
 
 def _repr(thing: object) -> str:
