@@ -33,7 +33,7 @@ POINTS = 3_000 if SOAK else 20
 LAST = 3_000
 SEGFAULT = "crash: SIGSEGV"
 # Of 100 points at which asyncio.gather is told of the failure or hangs, it hangs at about 19 (CPython 3.11); the native engine at
-# up to 20; the pure one, whose callbacks are all Python, at up to 26.
+# fewer than 25, whatever the shape; the pure one, whose callbacks are all Python, at up to 26.
 TOLERATED = 0.27
 
 
