@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import faulthandler
 import gc
 import multiprocessing
 import os
@@ -26,6 +27,7 @@ from cano import CanoError, JoinConfig, JoinError, JoinStrategy, Retry, SplitTim
 
 Ending = Callable[[str, random.Random], None]
 ENDINGS: dict[str, tuple[Ending, int, str]] = {}
+HANGS_AFTER = 80.0  # seconds; the tests wait for 100
 
 
 def ends(code: int = 0, stdout: str = "") -> Callable[[Ending], Ending]:
@@ -527,7 +529,8 @@ def has_lost_its_step(task: asyncio.Task[Any]) -> bool:
 
 
 def interrupt_soon(rng: random.Random) -> None:
-    """Have a real SIGINT come, at a moment that nobody chose."""
+    """Have a real SIGINT come, at a moment that nobody chose. Whoever hangs then is to say where, before he is given up."""
+    faulthandler.dump_traceback_later(HANGS_AFTER, exit=True)
     threading.Timer(rng.uniform(0.0, 0.03), os.kill, (os.getpid(), signal.SIGINT)).start()
 
 
