@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.fault("F5", "F6")
+pytestmark = pytest.mark.fault("F6")
 
 PROGRAMS = Path(__file__).with_name("programs.py")
 SOAK = os.environ.get("CANO_SOAK") == "1"
@@ -62,7 +62,9 @@ def end(ending: str, engine: str, seed: int) -> float:
 
 
 @pytest.mark.timeout(3600 if SOAK else 600)
-@pytest.mark.parametrize("ending", sorted(ENDINGS))
+@pytest.mark.parametrize(
+    "ending", [pytest.param(name, marks=[pytest.mark.fault("F5")] * (name in FORKS)) for name in sorted(ENDINGS)]
+)
 def test_a_process_ends_as_it_should(engine: str, ending: str, tried: Any) -> None:
     if ending in FORKS and not hasattr(os, "fork"):
         pytest.skip("needs fork")
