@@ -19,6 +19,7 @@ WARM_UP = 0.1  # of the time: not measured
 LOOKS = 60  # at the server's memory
 # However slow the machine is, it goes on until there is so much to judge by: requests per path and second, and looks.
 LEAST = 12
+AWAKE = 2.0  # seconds between two looks at most: uvicorn closes a connection that is silent for five
 
 
 class Load:
@@ -72,7 +73,7 @@ class Load:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         while time.monotonic() < self.ends or self.is_short():
             self.memory.append((time.monotonic() - self.began, int(await self.ask(reader, writer, "/memory", 0))))
-            await asyncio.sleep(self.seconds / LOOKS)
+            await asyncio.sleep(min(self.seconds / LOOKS, AWAKE))
         writer.close()
         await writer.wait_closed()
 
