@@ -82,7 +82,8 @@ async def fan_out(
     """Call `fn` on every item of `over`, one branch each, and join them.
 
     Args:
-        fn: A callable or an object with `run`, sync (then on worker threads) or async, that takes an item.
+        fn: A callable or an object with `run`, sync (then on worker threads) or async, that takes an item. What such an
+            object says in its `config` holds where `retry`, `attempt_timeout` and `inline` are left at their defaults.
         over: An iterable, an async iterable, or a function that returns one. Drawn lazily, an item when its branch may
             start.
         strategy: How the branches are joined. Default: all must succeed.

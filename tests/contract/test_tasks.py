@@ -308,6 +308,16 @@ async def test_config_of_what_is_called_on_each_item(engine: str) -> None:
     assert (await cano.fan_out(Flaky(), [8], engine=engine)).outputs() == [8]
 
 
+async def test_config_says_where_a_fan_out_calls(engine: str) -> None:
+    class Here:
+        config = {"inline": True}  # noqa: RUF012
+
+        def run(self, item: int) -> bool:
+            return threading.current_thread() is threading.main_thread()
+
+    assert (await cano.fan_out(Here(), [1], engine=engine)).outputs() == [True]
+
+
 async def test_config_none_is_no_options(engine: str) -> None:
     class Plain(Task[S]):
         config = None

@@ -260,12 +260,8 @@ def examine_branch(task: Any, plan: SplitPlan) -> Call:
         ConfigurationError: It is no task, or says what it wants in a way that makes no sense; also where code of its own
             has raised meanwhile. So it is not retried: nobody knows how to call it.
     """
-    try:
-        return _examine_branch(task, plan)
-    except (ConfigurationError, KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:
-        raise _unreadable(task, error) from error
+    call: Call = _asking(task, _examine_branch, plan)
+    return call
 
 
 def check_branch(task: Any) -> None:
@@ -274,21 +270,26 @@ def check_branch(task: Any) -> None:
     Raises:
         ConfigurationError: As `examine_branch`.
     """
+    _asking(task, _check_branch)
+
+
+def _check_branch(task: Any) -> None:
     from cano.options import Options
 
+    callable_of(task, "a branch")
+    Options.of(task)
+
+
+def _asking(task: Any, question: Callable[..., Any], *arguments: Any) -> Any:
+    """Ask a task what it says of itself, which may run code of the user's."""
     try:
-        callable_of(task, "a branch")
-        Options.of(task)
+        return question(task, *arguments)
     except (ConfigurationError, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:
-        raise _unreadable(task, error) from error
-
-
-def _unreadable(task: Any, error: BaseException) -> ConfigurationError:
-    return ConfigurationError(
-        f"a branch's task of type {type(task).__qualname__} could not be examined: {describe_error(error)}"
-    )
+        raise ConfigurationError(
+            f"a branch's task of type {type(task).__qualname__} could not be examined: {describe_error(error)}"
+        ) from error
 
 
 def _examine_branch(task: Any, plan: SplitPlan) -> Call:

@@ -341,10 +341,8 @@ def source_failed(error: BaseException, *, state: Any, path: Iterable[Any], task
     return _task_error(what, error, state=state, task=task, path=path)
 
 
-def result_not_kept(error: BaseException, *, state: Any, path: Iterable[Any], task: str | None = None) -> BaseException:
-    """The store has refused the result of a split. `KeyboardInterrupt` and `SystemExit` stay what they are."""
-    if _is(error, KeyboardInterrupt) or _is(error, SystemExit):
-        return error
+def result_not_kept(error: BaseException, *, state: Any, path: Iterable[Any], task: str | None = None) -> TaskError:
+    """The store has refused the result of a split."""
     what = f"the store refused the result of {_split(state, task)}"
     return _task_error(what, error, state=state, task=task, path=path)
 

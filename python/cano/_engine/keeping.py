@@ -62,7 +62,9 @@ def keep_result(
         else:
             store[KEY] = result
     except BaseException as broken:
-        if error is None or (issubclass(type(broken), FATAL) and not issubclass(type(error), FATAL)):
+        if issubclass(type(broken), FATAL):
+            return error if issubclass(type(error), FATAL) else broken
+        if error is None:
             return failures.result_not_kept(broken, state=state, task=task, path=path)
         BaseException.add_note(error, f"The store refused the result of the split: {failures.describe_error(broken)}")
     return error

@@ -48,6 +48,16 @@ pub(crate) fn swap_current_task<'py>(
     }
 }
 
+/// The loop's current task, or `None`. Asked without running code of Python's, where a signal could come in and be lost.
+pub(crate) fn task_of<'py>(event_loop: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let py = event_loop.py();
+    match SWAP.get_or_try_init(py, || find(py))? {
+        Swap::Table(table) => Ok(table.bind(py).get_item(event_loop)?.unwrap_or_else(|| py.None().into_bound(py))),
+        // Native code itself, from 3.12 on.
+        Swap::Function(_) => current_task(py),
+    }
+}
+
 /// Makes `task` the loop's current task; who wants to know the one before asks `swap_current_task`.
 pub(crate) fn set_current_task(event_loop: &Bound<'_, PyAny>, task: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = event_loop.py();

@@ -11,7 +11,7 @@ use super::events::{Facts, Wants};
 use super::{Attempt, DEPTH, DEPTH_LIMIT, SplitDriver, State, is_final, tell};
 use crate::branch::Branch;
 use crate::columns::Columns;
-use crate::current::{call_soon, current_task, handled_exception};
+use crate::current::{call_soon, handled_exception, task_of};
 use crate::errors::{facts, failures};
 use crate::hook::{Hook, protected};
 use crate::timers::Due;
@@ -38,7 +38,7 @@ impl SplitDriver {
         // For `look_again`: where a branch is who awaits, its own split finds this one through it.
         let waits = matches!(answer, Ok(Poll::Pending(_)));
         if waits != state.is_awaited.get()
-            && let Ok(task) = current_task(slf.py()) // there is none where a coroutine is closed as it is dropped
+            && let Ok(task) = task_of(self.event_loop.bind(slf.py())) // there is none where a coroutine is closed as it is dropped
             && let Ok(branch) = task.cast::<Branch>()
         {
             branch.get().state()?.awaits(waits.then_some(slf));
