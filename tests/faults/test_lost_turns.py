@@ -22,6 +22,8 @@ BRANCHES = 12
 YIELDS = 6
 # The native engine's callback, and the pure engine's two.
 RESUME = ("<cano: resume branches>", "._run_batch", "._work_off")
+# That which cancels the next of very many.
+CANCEL = ("<cano: cancel branches>", "._release_some")
 
 
 class Coarse(VirtualTimeLoop):
@@ -33,10 +35,10 @@ class Coarse(VirtualTimeLoop):
         self.looks += 1
         return super().time() + self.looks * 0.0004
 
-    def turns(self) -> list[Any]:
+    def turns(self, of: tuple[str, ...] = RESUME) -> list[Any]:
         """The turns of branches that are due."""
         ready: list[Any] = list(self._ready)  # type: ignore[attr-defined]
-        return [handle for handle in ready if any(name in repr(handle._callback) for name in RESUME)]
+        return [handle for handle in ready if any(name in repr(handle._callback) for name in of)]
 
 
 class Loss:
@@ -102,3 +104,43 @@ def test_a_lost_turn_is_made_up_for_when_the_run_is_cancelled(engine: str, tried
         lost += which
     assert lost >= 3 * YIELDS
     tried(turns_lost=lost)
+
+
+@pytest.mark.parametrize("after", [0, 1, 2])
+def test_the_turn_that_cancels_the_next_of_very_many(engine: str, after: int, tried: Callable[..., None]) -> None:
+    count = 500
+    begun: list[int] = []
+    told: list[int] = []
+
+    async def branch(item: int) -> None:
+        begun.append(item)
+        try:
+            await asyncio.sleep(1000)
+        finally:
+            told.append(item)
+            await asyncio.sleep(1)
+
+    async def main() -> None:
+        split = asyncio.ensure_future(fan_out(branch, range(count), engine=engine))
+        while len(begun) < count:
+            await asyncio.sleep(0)
+        split.cancel()
+        await asyncio.sleep(0)
+        for _ in range(after):
+            await asyncio.sleep(0)
+        turns = loop.turns(CANCEL)
+        assert turns
+        for turn in turns:  # the first comes twice: the cancellation has looked again
+            loop._ready.remove(turn)  # type: ignore[attr-defined]
+        await asyncio.sleep(10)
+        assert len(told) < count
+        assert not split.done()
+        split.cancel()
+        await asyncio.sleep(10)
+        assert split.cancelled()
+
+    loop = Coarse()
+    loop.run_until_complete(main())
+    loop.close()
+    assert told == begun == list(range(count))
+    tried(turns_lost=1)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from random import Random
 
 import pytest
 
-from cano._engine.pure.timers import Timers
+from cano._engine.pure.timers import SWEPT, Timer, Timers
 from cano.testing import VirtualTimeLoop
 
 pytestmark = pytest.mark.fault("coverage")
@@ -61,28 +62,83 @@ def test_cancelling_one_that_has_fired_is_harmless(loop: VirtualTimeLoop) -> Non
 
 
 def test_cancelled_ones_are_swept_once_they_outnumber_the_others(loop: VirtualTimeLoop) -> None:
+    """A few with each that is cancelled or added: a heap of a million in one go would keep the loop."""
     fired: list[int] = []
     timers = Timers(loop, lambda: None)
-    made = [timers.add(1 + number, fired.append, number) for number in range(100)]
-    for timer in made[:64]:
+    made = [timers.add(1 + number, fired.append, number) for number in range(1000)]
+    for timer in made[:500]:
         timers.cancel(timer)
-    assert len(timers._heap) == 100
-    timers.cancel(made[64])
-    assert len(timers._heap) == 35
+    assert (len(timers._heap), len(timers._swept)) == (1000, 0)
+    timers.cancel(made[500])
+    assert (len(timers._heap), len(timers._swept)) == (SWEPT, 1000 - SWEPT)
+    for timer in made[501:600]:
+        timers.cancel(timer)
+    for number in range(1000, 1150):
+        timers.add(1 + number, fired.append, number)
+    assert timers._swept == []
+    assert len(timers._heap) == 550 + timers._dead
+    assert handles(loop) == [timers._heap[0][0]]  # armed for the earliest that is left
+    loop.run_until_complete(asyncio.sleep(2000))
+    assert fired == list(range(600, 1150))
     assert timers._dead == 0
-    assert handles(loop) == [66]  # armed for the earliest that is left
-    loop.run_until_complete(asyncio.sleep(200))
-    assert fired == list(range(65, 100))
 
 
-def test_when_all_are_cancelled_nothing_is_scheduled(loop: VirtualTimeLoop) -> None:
+@pytest.mark.parametrize("seed", range(20))
+def test_as_a_sorted_list(seed: int) -> None:
+    """Whatever is added and cancelled, while it is being swept and otherwise: what is left fires at its time, in order."""
+    random = Random(seed)
+    loop = VirtualTimeLoop()
+    fired: list[tuple[float, int]] = []
     timers = Timers(loop, lambda: None)
-    for timer in [timers.add(1 + number, print, number) for number in range(65)]:
+    living: dict[int, tuple[float, Timer]] = {}
+    swept: set[bool] = set()
+
+    def fire(number: int) -> None:
+        fired.append((loop.time(), number))
+        when, _ = living.pop(number)
+        assert when == loop.time()
+        assert all(others >= when for others, _ in living.values())
+
+    async def main() -> None:
+        for number in range(4000):
+            when = loop.time() + random.randrange(1, 50)
+            living[number] = when, timers.add(when, fire, number)
+            if random.random() < 0.8:
+                timers.cancel(living.pop(random.choice(list(living)))[1])
+            swept.add(bool(timers._swept))
+            if random.random() < 0.02:
+                await asyncio.sleep(random.randrange(3))
+        await asyncio.sleep(100)
+
+    loop.run_until_complete(main())
+    assert swept == {True, False}
+    assert living == {}
+    assert (timers._heap, timers._swept, timers._dead) == ([], [], 0)
+    assert fired == sorted(fired, key=lambda row: row[0])
+    loop.close()
+
+
+async def test_passing_over_what_was_cancelled_keeps_to_the_slice() -> None:
+    turns = 0
+
+    def turn() -> None:
+        nonlocal turns
+        turns += 1
+
+    loop = asyncio.get_running_loop()
+    timers = Timers(loop, turn)
+    ended = loop.create_future()
+    soon = loop.time() + 0.5
+    cancelled = [timers.add(soon, ended.set_exception, RuntimeError) for _ in range(50_000)]
+    for _ in cancelled:  # so many that a sweep is not worth it
+        timers.add(soon + 1000, ended.set_exception, RuntimeError)
+    timers.add(soon, ended.set_result, None)
+    for timer in cancelled:
         timers.cancel(timer)
-    assert timers._heap == []
-    assert handles(loop) == []
-    timers._arm()
-    assert handles(loop) == []
+    await ended
+    assert timers._swept == []
+    assert turns > 3
+    timers.close()
 
 
 def test_cancelled_behind_the_earliest_the_handle_stays(loop: VirtualTimeLoop) -> None:

@@ -141,6 +141,10 @@ class ThreadAttempt:
         # The traceback of what it raised holds this frame, and this frame would hold all other branches.
         del self, driver
 
+    def withdraw(self) -> None:
+        """It is going to be released: it does not begin any more, and what it brings nobody takes."""
+        self.released = True
+
     def release(self) -> None:
         """The split goes on without it, now: nobody waits for the thread."""
         self.released = True
@@ -231,6 +235,9 @@ class TaskAttempt:
         else:
             self._task.remove_done_callback(self._done)
             self._task.add_done_callback(self._done)
+
+    def withdraw(self) -> None:
+        """It is going to be released, which is when its task hears of it."""
 
     def release(self) -> None:
         """Cancel it because the split goes on without it; once."""

@@ -18,14 +18,14 @@ def _place(scope: Scope, name: str) -> str:
 
 
 def report_losers(scope: Scope, name: str, errors: list[tuple[int, BaseException]]) -> None:
-    """Log, in one line, which cancelled branches raised; only types are named, never a message of the user's."""
+    """Log, in one line, which branches raised when the split was decided without them; only types are named, never a message of the user's."""
     import logging
 
     kinds = Counter(type(error).__qualname__ for _, error in errors)
     told = ", ".join(f"{kind} x{count}" if count > 1 else kind for kind, count in kinds.items())
     branches = [index for index, _ in errors if index >= 0]
     logging.getLogger("cano").warning(
-        "%s: %d raised while being cancelled, which changes nothing: %s%s",
+        "%s: %d raised after the decision, which changes nothing: %s%s",
         _place(scope, name),
         len(errors),
         told,

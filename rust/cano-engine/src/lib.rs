@@ -5,7 +5,8 @@
 //! - **Machines** ([`plan`], [`machine`], [`split`], [`join`], [`policy`]) hold all knowledge and do nothing: an event
 //!   goes in, an action or a verdict comes out. No clock, no task, no thread, no randomness. A driver performs the
 //!   actions and reports what happened; every decision is a function of what was reported, in that order.
-//! - Beside them, [`handoff`] is what a driver with worker threads shares with them: queues, and who calls whom.
+//! - Beside them, [`handoff`] is what a driver with worker threads shares with them: queues, and who calls whom; and [`timers`]
+//!   tells a driver on an event loop what is due.
 //! - The **driver** ([`driver`], [`host`], [`trace`]; feature `driver`, on by default) runs workflows of Rust tasks on
 //!   Tokio: [`Workflow`]. Other drivers stand on the same machines (the Python package's, for one) and do without it.
 //!
@@ -26,6 +27,7 @@ pub mod machine;
 pub mod plan;
 pub mod policy;
 pub mod split;
+pub mod timers;
 #[cfg(feature = "driver")]
 pub mod trace;
 
@@ -49,3 +51,4 @@ pub use machine::{Action, Failure, PATH_LIMIT, RunEvent, RunMachine, RunPhase};
 pub use plan::{Plan, PlanError, StateId, StateKind, StatePlan};
 pub use policy::{Backoff, RetryPolicy};
 pub use split::{SplitEvent, SplitMachine, SplitPhase, Start};
+pub use timers::{TimerId, Timers};

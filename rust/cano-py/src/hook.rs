@@ -24,6 +24,8 @@ enum What {
     Batch(Box<std::sync::Mutex<Vec<Key>>>),
     /// Resume those that have not had their turn.
     Backlog,
+    /// Cancel the losers that have not been told, if there are still so many.
+    Release(usize),
     /// Wake the branches that wait for the same future, which is the argument.
     Together(Box<std::sync::Mutex<Vec<Key>>>),
     /// Throw an error into a branch.
@@ -70,6 +72,10 @@ impl Hook {
 
     pub(crate) fn together<'py>(driver: &Bound<'py, SplitDriver>, branches: Vec<Key>) -> PyResult<Bound<'py, Self>> {
         Self::make(driver, What::Together(Box::new(std::sync::Mutex::new(branches))))
+    }
+
+    pub(crate) fn release<'py>(driver: &Bound<'py, SplitDriver>, left: usize) -> PyResult<Bound<'py, Self>> {
+        Self::make(driver, What::Release(left))
     }
 
     /// Adds a branch to those that are woken together.
@@ -130,6 +136,7 @@ impl Hook {
                 driver.get().run_batch(driver, batch)
             }
             What::Backlog => driver.get().work_off(driver),
+            What::Release(left) => driver.get().release_more(driver, *left),
             What::Together(branches) => {
                 let branches = std::mem::take(&mut *branches.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
                 driver.get().wake_together(driver, branches, &arguments.get_item(0)?)
@@ -147,6 +154,7 @@ impl Hook {
             What::Fed => "<cano: source ended>",
             What::Batch(_) | What::Backlog => "<cano: resume branches>",
             What::Together(_) => "<cano: wake branches>",
+            What::Release(_) => "<cano: cancel branches>",
             What::Throw(..) => "<cano: throw into a branch>",
             What::LookAgain(..) => "<cano: look at a branch again>",
         }

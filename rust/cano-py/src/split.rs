@@ -51,6 +51,9 @@ use state::State;
 pub(crate) const SLICE: f64 = 0.002;
 /// A slice ends after so many starts or transitions, too: a clock may stand still, or run backwards.
 pub(crate) const STEPS: u32 = 10_000;
+/// How many attempts a turn may cancel, for their time or because the split is decided: that is quick, but what they wait for then
+/// calls each of them back in the loop's next turn, where nothing counts, and that takes ten times as long.
+const CANCELS: usize = 128;
 /// Eager starts nest on the C stack when branches split again; beyond this depth a split starts from a loop callback.
 const DEPTH_LIMIT: u32 = 40;
 
@@ -144,7 +147,7 @@ impl SplitDriver {
     /// Adds a timer.
     pub(crate) fn add_timer(&self, slf: &Bound<'_, Self>, when: f64, due: Due) -> PyResult<TimerId> {
         let state = self.state()?;
-        let (id, earliest) = state.timers.borrow_mut().add(when, due);
+        let (id, earliest) = state.timers.borrow_mut().all.add(when, due);
         if earliest {
             self.arm_loop(slf, state)?;
         }
@@ -153,7 +156,7 @@ impl SplitDriver {
 
     /// Forgets a timer.
     pub(crate) fn cancel_timer(&self, _py: Python<'_>, id: TimerId) -> PyResult<()> {
-        let forgotten = self.state()?.timers.borrow_mut().cancel(id);
+        let forgotten = self.state()?.timers.borrow_mut().all.cancel(id);
         drop(forgotten);
         Ok(())
     }

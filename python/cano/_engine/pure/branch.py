@@ -115,18 +115,18 @@ class Branch:
         loop = self._loop
         previous = _tasks.current_task(loop)
         try:
-            if _swap_current_task is not None:
+            if _swap_current_task is not None:  # from 3.12 on
                 _swap_current_task(loop, self)
-            else:
+            else:  # until 3.11
                 _current_tasks[loop] = self  # type: ignore[index]
             call(*arguments)
         finally:
             # No function of ours: at its first instruction a KeyboardInterrupt may come, and the loop would be of no use.
-            if _swap_current_task is not None:
+            if _swap_current_task is not None:  # from 3.12 on
                 _swap_current_task(loop, previous)
-            elif previous is None:
+            elif previous is None:  # until 3.11
                 _current_tasks.pop(loop, None)  # type: ignore[union-attr]
-            else:
+            else:  # until 3.11
                 _current_tasks[loop] = previous  # type: ignore[index]
 
     def _resume_alone(self, error: BaseException | None = None) -> None:

@@ -6,10 +6,13 @@ use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::events::{Facts, Wants};
-use super::{Attempt, SplitDriver, State, is_final, tell};
+use super::live::Loser;
+use super::{Attempt, CANCELS, SplitDriver, State, is_final, tell};
 use crate::branch::{self, Branch, Outcome};
 use crate::columns::Row;
+use crate::current::call_soon;
 use crate::errors::{facts, failures};
+use crate::hook::Hook;
 use crate::timers::Due;
 
 /// After this many seconds a branch that has not ended since its cancellation is named in a warning.
@@ -404,7 +407,7 @@ impl SplitDriver {
         self.release_all(slf, state)
     }
 
-    /// Cancels everything that still runs, each once, in the order of their starts.
+    /// Cancels everything that still runs, each once, in the order of their starts: so many in a turn of the loop.
     pub(super) fn release_all(&self, slf: &Bound<'_, Self>, state: &State) -> PyResult<()> {
         let py = slf.py();
         let again = std::mem::take(&mut *state.again.borrow_mut());
@@ -416,22 +419,56 @@ impl SplitDriver {
         }
         self.give_room(py, state)?;
         self.forget_items(py, state)?;
-        let attempts = state.live.borrow().in_order(py);
-        if !attempts.is_empty() {
-            for attempt in &attempts {
-                match attempt {
-                    Attempt::Branch(branch) => branch::release(branch.bind(py))?,
-                    Attempt::Other(other) => {
-                        other.bind(py).call_method0(intern!(py, "release"))?;
-                    }
-                }
-            }
+        let others = state.live.borrow().others(py);
+        for other in others {
+            other.bind(py).call_method0(intern!(py, "withdraw"))?;
+        }
+        let losers = state.live.borrow().losers();
+        if !losers.is_empty() {
+            *state.losers.borrow_mut() = losers;
+            self.release_some(slf, state, CANCELS)?;
             let left = !state.live.borrow().is_empty();
             if left {
                 self.add_timer(slf, self.now_at(py)? + LOSER_PATIENCE, Due::StillRunning)?;
             }
         }
         self.wake(slf, state)
+    }
+
+    /// Cancels the next `most` of them, and has the loop call for the others.
+    pub(super) fn release_some(&self, slf: &Bound<'_, Self>, state: &State, most: usize) -> PyResult<()> {
+        let mut answer = Ok(());
+        for _ in 0..most {
+            let Some(loser) = state.losers.borrow_mut().pop_front() else { break };
+            answer = self.release_one(slf.py(), state, loser);
+            if answer.is_err() {
+                break; // what one waits for may be anything, and raise when it is cancelled
+            }
+        }
+        let scheduled = self.schedule_release(slf, state);
+        answer.and(scheduled)
+    }
+
+    fn release_one(&self, py: Python<'_>, state: &State, loser: Loser) -> PyResult<()> {
+        let attempt = state.live.borrow().loser(py, loser);
+        match attempt {
+            None => Ok(()), // it has ended by itself
+            Some(Attempt::Branch(branch)) => branch::release(branch.bind(py)),
+            Some(Attempt::Other(other)) => other.bind(py).call_method0(intern!(py, "release")).map(drop),
+        }
+    }
+
+    /// Has the loop call for those that have not been told yet.
+    pub(super) fn schedule_release(&self, slf: &Bound<'_, Self>, state: &State) -> PyResult<()> {
+        let left = state.losers.borrow().len();
+        if left == 0 { Ok(()) } else { call_soon(self.event_loop.bind(slf.py()), Hook::release(slf, left)?.as_any()) }
+    }
+
+    /// The loop calls for those; unless others than `left` are left: then somebody else has been here since.
+    pub(crate) fn release_more(&self, slf: &Bound<'_, Self>, left: usize) -> PyResult<()> {
+        let state = self.state()?;
+        let there = state.losers.borrow().len();
+        if there == left { self.release_some(slf, state, CANCELS) } else { Ok(()) }
     }
 
     /// Cancels what is queued for worker threads, or runs on one in a way that is not in `live`: nobody waits for it.

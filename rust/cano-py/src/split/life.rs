@@ -127,6 +127,7 @@ impl SplitDriver {
         state.pump_scheduled.set(false);
         self.arm_loop(slf, state)?;
         self.end_turn(slf)?;
+        self.schedule_release(slf, state)?;
         if self.has_backlog()? {
             call_soon(self.event_loop.bind(py), Hook::backlog(slf)?.as_any())?;
         }
@@ -164,6 +165,8 @@ impl SplitDriver {
             state.cancelled.set(Some(CancelledError::new_err(()).into_value(py).into_any()));
         }
         self.stop(slf, state)?;
+        let left = state.losers.borrow().len();
+        self.release_some(slf, state, left)?; // nobody may be there to see to it that the loop goes on
         // Told to the observers, and then to nobody.
         drop(self.finish(slf, state));
         Ok(())
@@ -388,9 +391,9 @@ impl SplitDriver {
         if state.closed.replace(true) {
             return Ok(());
         }
-        let (dues, handle) = state.timers.borrow_mut().clear();
+        let (dues, armed) = state.timers.borrow_mut().clear();
         drop(dues);
-        if let Some(handle) = handle {
+        if let Some((_, handle)) = armed {
             handle.bind(py).call_method0(intern!(py, "cancel"))?;
         }
         let (own, again) =
@@ -399,6 +402,7 @@ impl SplitDriver {
         if let Some(outbox) = &state.outbox {
             outbox.bind(py).setattr(intern!(py, "resume"), py.None())?;
         }
+        state.losers.borrow_mut().clear();
         state.items_left.set(None);
         state.awaited.forget();
         if let Some(close) = state.close_source.take()

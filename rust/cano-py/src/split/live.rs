@@ -3,6 +3,8 @@
 //! Of a branch this is the only reference there is while it waits for something of the engine's: its turn, a timer. All others
 //! name it by its `Key`, which means nothing once the branch has ended (`crate::collector` says why).
 
+use std::collections::VecDeque;
+
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
@@ -25,11 +27,19 @@ struct Suspended {
     branch: Py<Branch>,
 }
 
-/// An attempt, to be cancelled.
+/// An attempt that is suspended or on a thread.
 pub(super) enum Attempt {
     Branch(Py<Branch>),
     /// A `ThreadAttempt` or `TaskAttempt` of `_engine/attempts.py`.
     Other(Py<PyAny>),
+}
+
+/// Names an attempt that is to be cancelled.
+#[derive(Clone, Copy)]
+pub(super) enum Loser {
+    Branch(Key),
+    /// By branch index.
+    Other(u32),
 }
 
 #[derive(Default)]
@@ -135,6 +145,30 @@ impl Live {
         let mut attempts: Vec<(u64, Attempt)> = branches.chain(others).collect();
         attempts.sort_unstable_by_key(|(serial, _)| *serial);
         attempts.into_iter().map(|(_, attempt)| attempt).collect()
+    }
+
+    /// The names of all attempts, in the order of their starts.
+    pub(super) fn losers(&self) -> VecDeque<Loser> {
+        let key = |place, serial| Loser::Branch(Key { place: place as u32, serial: serial as u32 });
+        let branches = self.places.iter().enumerate();
+        let branches = branches.filter_map(|(place, one)| one.as_ref().map(|one| (one.serial, key(place, one.serial))));
+        let others = self.others.iter().map(|(index, (serial, _))| (*serial, Loser::Other(*index)));
+        let mut losers: Vec<(u64, Loser)> = branches.chain(others).collect();
+        losers.sort_unstable_by_key(|(serial, _)| *serial);
+        losers.into_iter().map(|(_, loser)| loser).collect()
+    }
+
+    /// The attempt of a name, if it has not ended.
+    pub(super) fn loser(&self, py: Python<'_>, loser: Loser) -> Option<Attempt> {
+        match loser {
+            Loser::Branch(key) => self.branch(py, key).map(|branch| Attempt::Branch(branch.unbind())),
+            Loser::Other(index) => self.others.get(&index).map(|(_, other)| Attempt::Other(other.clone_ref(py))),
+        }
+    }
+
+    /// The attempts that are no branches.
+    pub(super) fn others(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
+        self.others.values().map(|(_, other)| other.clone_ref(py)).collect()
     }
 
     /// What `of` gives of the suspended branches.

@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 
 use super::SplitDriver;
 use super::events::Wants;
-use super::live::{Key, Live};
+use super::live::{Key, Live, Loser};
 use super::place::{LazyScope, Place};
 use super::together::Awaited;
 use crate::clock::{Clock, Stopwatch};
@@ -48,6 +48,8 @@ pub(crate) struct State {
     pub(super) feeder: Slot,
     pub(super) room: Slot,
     pub(super) live: RefCell<Live>,
+    /// What was live at the decision, and has not been told so yet.
+    pub(super) losers: RefCell<VecDeque<Loser>>,
     /// The options of branches that have others than the split.
     pub(super) own: RefCell<ByIndex<Own>>,
     /// What branches that back off, or may have to, are called with.
@@ -125,6 +127,7 @@ impl SplitDriver {
                 feeder: Slot::default(),
                 room: Slot::default(),
                 live: RefCell::default(),
+                losers: RefCell::default(),
                 own: RefCell::default(),
                 again: RefCell::default(),
                 begun: RefCell::default(),

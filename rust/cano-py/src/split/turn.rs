@@ -4,7 +4,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::entered::Entered;
-use super::{Key, SLICE, SplitDriver, State, tell};
+use super::{CANCELS, Key, SLICE, SplitDriver, State, tell};
 use crate::branch::{self, Branch, Outcome, park};
 use crate::clock::Stopwatch;
 use crate::columns::Row;
@@ -12,10 +12,6 @@ use crate::current::call_soon;
 use crate::hook::Hook;
 use crate::threads::Landed;
 use crate::timers::Due;
-
-/// How many attempts a turn may cancel for their time: that is quick, but what they wait for then calls each of them back
-/// in the loop's next turn, where nothing counts, and that takes ten times as long.
-const EXPIRED: usize = 128;
 
 impl SplitDriver {
     /// Ends a turn of the engine's: start what may start, and schedule the batch of bare yields behind it all.
@@ -195,7 +191,7 @@ impl SplitDriver {
         let py = slf.py();
         let (earliest, old) = {
             let mut timers = state.timers.borrow_mut();
-            let earliest = timers.earliest();
+            let earliest = timers.all.earliest();
             if timers.armed.as_ref().map(|(when, _)| *when) == earliest {
                 return Ok(());
             }
@@ -227,18 +223,18 @@ impl SplitDriver {
         // asyncio fires a handle up to one clock resolution early; then a timer's own moment counts as reached.
         let now = watch.started() + 1e-9;
         let slice_end = watch.started() + SLICE;
-        let newest = state.timers.borrow().newest();
+        let newest = state.timers.borrow().all.newest();
         let mut expired = 0;
         let mut answer = Ok(());
         let mut entered = Entered::new(slf, state);
         state.watch.set(Some(watch));
         loop {
-            let due = state.timers.borrow_mut().take_due(now, newest);
+            let due = state.timers.borrow_mut().all.take_due(now, newest);
             let Some(due) = due else { break };
             expired += usize::from(matches!(due, Due::Attempt(_) | Due::OtherAttempt(_)));
             answer = self.is_due(slf, state, &mut entered, due);
             // What is left is due at once in the loop's next turn.
-            if expired == EXPIRED || !self.goes_on(py, &mut answer, &watch, slice_end) {
+            if expired == CANCELS || !self.goes_on(py, &mut answer, &watch, slice_end) {
                 break;
             }
         }

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 from cano._engine import failures
-from cano._engine.attempts import CANCELLED, ERROR, FATAL
+from cano._engine.attempts import CANCELLED, ERROR, FATAL, ThreadAttempt
 from cano._engine.losers import LOSER_PATIENCE, warn_of_losers
 from cano._engine.pure.join import ASK
 from cano._engine.pure.split import STOPPED
+from cano._engine.pure.timers import CANCELS
 
 from .state import Attempt, Own, State
 
@@ -187,25 +189,48 @@ class Ending(State):
         self._source.iterator = None
         self._stop()
 
-    def _stop(self) -> None:
+    def _stop(self, *, at_once: bool = False) -> None:
         """End the split without a decision of the join; once it is decided, there is nothing to stop."""
         if not self._machine.is_decided():
             self._machine.stop()
-        if not self._released:
-            self._release()
+        if self._losers is None or at_once:
+            self._release(at_once=at_once)
 
-    def _release(self) -> None:
-        """Cancel everything that still runs, each once, in index order of its start."""
+    def _release(self, *, at_once: bool = False) -> None:
+        """Cancel everything that still runs, each once, in the order of their starts: so many in a turn of the loop."""
         self._items.clear()
         if self._feeder is not None and not self._feeder.done():
             self._feeder.cancel()  # and with it the room that it waits for
-        if self._live:
-            for attempt in list(self._live.values()):
-                attempt.release()
+        losers = deque(self._live.values())
+        if self._threads:
+            for attempt in losers:
+                if type(attempt) is ThreadAttempt:
+                    attempt.withdraw()
+        self._losers = losers
+        if losers:
+            self._release_some(len(losers), len(losers) if at_once else CANCELS)
             if self._live:
                 self.timers.add(self.now() + LOSER_PATIENCE, self._still_running, None)
-        self._released = True
         self._wake()
+
+    def _release_some(self, left: int, most: int = CANCELS) -> None:
+        """Cancel the next of them; unless others than `left` are left: then somebody else has been here since."""
+        losers = self._losers
+        if losers is None or len(losers) != left:
+            return
+        try:
+            while losers and most > 0:
+                most -= 1
+                losers.popleft().release()
+        except (KeyboardInterrupt, SystemExit):
+            self._losers = None  # whom it has not reached is not known
+            raise
+        finally:  # what one waits for may be anything, and raise when it is cancelled
+            self._schedule_release()
+
+    def _schedule_release(self) -> None:
+        if self._losers:
+            self.loop.call_soon(self._release_some, len(self._losers))
 
     def _still_running(self, _: None) -> None:
         if self._live:

@@ -39,6 +39,7 @@ class Launch(Ending):
         if call.kind == THREAD:
             job = ThreadAttempt(self, index, attempt, call.function, arguments, context)
             self._live[index] = job
+            self._threads = True
             self._jobs.append(job)
             self._arm(job)
             return

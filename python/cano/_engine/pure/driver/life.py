@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections import deque
 from contextlib import suppress
 from typing import Any
 
@@ -84,7 +85,7 @@ class SplitDriver(Turn):
                     self._live.clear()
                     raise
                 self._cancelled = self._cancelled or asyncio.CancelledError()
-                self._stop()
+                self._stop(at_once=True)
                 with suppress(BaseException):
                     self._finish()
                 raise
@@ -134,6 +135,7 @@ class SplitDriver(Turn):
             return
         self.timers.rearm()
         self._schedule_batch()
+        self._schedule_release()
         queued = {id(branch) for branch in self._backlog}
         if queued:
             self.loop.call_soon(self._work_off)
@@ -192,6 +194,7 @@ class SplitDriver(Turn):
         self.timers.close()
         if not self._live:
             self.timers.let_go()
+        self._losers = deque()
         self._items.clear()
         self._own.clear()
         if self._outbox is not None:

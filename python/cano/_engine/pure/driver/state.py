@@ -63,7 +63,8 @@ class State:
         self._room: asyncio.Future[bool] | None = None
         self._machine: SplitMachine
         self._opened = False
-        self._released = False  # what was live at the end was told so
+        self._losers: deque[Attempt] | None = None  # live at the end, and not told so yet
+        self._threads = False  # a sync attempt was made
         # Attempts that are suspended or on a thread, by branch index: the strong references that keep them alive.
         self._live: dict[int, Attempt] = {}
         self._items: dict[int, tuple[Call, Any]] = {}  # of branches that back off or wait for a permit again

@@ -1,0 +1,206 @@
+"""Very many branches to cancel: some in each turn of the loop, so that others have theirs; and none is forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from functools import partial
+from typing import Any
+
+import pytest
+
+from cano import JoinConfig, JoinStrategy, RunEvent, SplitResult, Workflow, fan_out
+from cano._engine.threads import pool
+
+pytestmark = pytest.mark.fault("F1", "F14")
+
+COUNT = 1000
+IN_A_TURN = 128
+
+
+class Branches:
+    """Branches that wait until they are cancelled, and clean up; the last one wins as soon as it is let."""
+
+    def __init__(self) -> None:
+        self.may_win = asyncio.get_running_loop().create_future()
+        self.begun = asyncio.Event()  # all of them
+        self.told: list[int] = []
+        self.ended: list[int] = []
+        self.turns: list[int] = []  # how many had been told, in each turn of the loop
+
+    async def __call__(self, item: int) -> int:
+        try:
+            if item == COUNT - 1:
+                self.begun.set()
+                await self.may_win
+                return item
+            await self.wait(item)
+        except asyncio.CancelledError:
+            self.told.append(item)
+            await asyncio.sleep(1)
+            self.ended.append(item)
+            raise
+        return item
+
+    async def wait(self, item: int) -> None:
+        await asyncio.sleep(1000)
+
+    async def watch(self) -> None:
+        while len(self.told) < COUNT - 1:
+            self.turns.append(len(self.told))
+            await asyncio.sleep(0)
+
+    def split(self, engine: str) -> Any:
+        return fan_out(self, range(COUNT), strategy=JoinStrategy.Any, engine=engine)
+
+
+@pytest.mark.parametrize("introspect", [False, True])
+async def test_they_are_told_in_the_order_of_their_starts_some_in_each_turn(engine, introspect):
+    branches = Branches()
+    join = JoinConfig(JoinStrategy.Any, "end", store_partial_results=True)
+    workflow: Workflow[str] = Workflow(engine=engine, introspect=introspect)
+    workflow.register_map("split", branches, range(COUNT), join).add_exit_state("end")
+    run = asyncio.create_task(workflow.orchestrate("split"))
+    await branches.begun.wait()
+    await asyncio.sleep(0)
+    branches.may_win.set_result(None)
+    await branches.watch()
+    steps = [after - before for before, after in zip(branches.turns, branches.turns[1:], strict=False)]
+    assert max(steps) <= 2 * IN_A_TURN  # where the watcher has its turn between two is not the engine's to say
+    assert sum(step > 0 for step in steps) >= COUNT // IN_A_TURN - 2
+    assert await run == "end"
+    result = workflow.store.get("split_results", SplitResult)
+    assert branches.told == sorted(branches.ended) == list(range(COUNT - 1))
+    assert (result.outputs(), result.cancelled) == ([COUNT - 1], tuple(range(COUNT - 1)))
+
+
+async def test_one_that_ends_by_itself_before_it_is_told_is_cancelled_all_the_same(engine):
+    gate = asyncio.get_running_loop().create_future()
+    last = COUNT - 2
+    kinds: list[str] = []
+
+    class Ends(Branches):
+        async def wait(self, item: int) -> None:
+            if item == 0:  # the first that is told lets the last one end
+                try:
+                    await super().wait(item)
+                finally:
+                    gate.set_result(None)
+            elif item == last:
+                await gate
+            else:
+                await super().wait(item)
+
+    class Notes:
+        def on_branch_start(self, event: RunEvent) -> None:
+            if event.branch == last:
+                kinds.append(event.kind)
+
+        on_branch_success = on_branch_failure = on_branch_cancelled = on_branch_start
+
+    branches = Ends()
+    workflow: Workflow[str] = Workflow(engine=engine)
+    workflow.register_map("split", branches, range(COUNT), JoinConfig(JoinStrategy.Any, "end")).add_exit_state("end")
+    workflow.add_observer(Notes())
+    run = asyncio.create_task(workflow.orchestrate("split"))
+    await branches.begun.wait()
+    await asyncio.sleep(0)
+    branches.may_win.set_result(None)
+    assert await run == "end"
+    assert kinds == ["branch_start", "branch_cancelled"]
+    assert branches.told == list(range(last))
+
+
+async def test_the_run_is_cancelled_and_again_while_they_are_told(engine):
+    branches = Branches()
+    split = asyncio.create_task(branches.split(engine))
+    await branches.begun.wait()
+    await asyncio.sleep(0)
+    split.cancel()
+    while len(branches.told) < 2 * IN_A_TURN:
+        await asyncio.sleep(0)
+    assert len(branches.told) < COUNT
+    split.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await split
+    assert branches.told == list(range(COUNT))  # each once
+    assert sorted(branches.ended) == list(range(COUNT))
+
+
+@pytest.mark.parametrize("told", [0, 2 * IN_A_TURN])
+async def test_the_caller_is_gone(engine, told):
+    """Nobody may run the loop for long then: all are told at once."""
+    branches = Branches()
+    split = branches.split(engine)
+    split.send(None)
+    await branches.begun.wait()
+    if told:
+        branches.may_win.set_result(None)
+        while len(branches.told) < told:
+            await asyncio.sleep(0)
+        assert len(branches.told) < COUNT - IN_A_TURN
+    split.close()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert sorted(branches.told) == list(range(COUNT - bool(told)))
+    await asyncio.sleep(2)
+    assert sorted(branches.ended) == sorted(branches.told)
+
+
+async def test_one_whose_cancellation_raises_does_not_keep_the_others_from_theirs(engine):
+    class Raises(asyncio.Future[None]):
+        def cancel(self, msg: Any = None) -> bool:
+            raise OSError("not now")
+
+    waits = [Raises() for _ in range(2)]
+
+    class Some(Branches):
+        async def wait(self, item: int) -> None:
+            if item in (300, 301):
+                await waits[item - 300]
+            else:
+                await super().wait(item)
+
+    complaints: list[BaseException] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context["exception"]))
+    branches = Some()
+    split = asyncio.create_task(branches.split(engine))
+    await branches.begun.wait()
+    await asyncio.sleep(0)
+    branches.may_win.set_result(None)
+    await asyncio.sleep(10)
+    assert sorted(branches.ended) == [item for item in range(COUNT - 1) if item not in (300, 301)]
+    assert [type(error) for error in complaints] == [OSError, OSError]
+    for wait in waits:
+        wait.set_result(None)
+    result = await split
+    assert result.cancelled == tuple(range(COUNT - 1))
+
+
+@pytest.mark.real_time
+async def test_sync_work_that_waits_for_a_thread_does_not_begin_any_more(engine):
+    """Between the decision and its turn to be told, neither."""
+    held = threading.Event()
+    begun = threading.Semaphore(0)
+    ran: list[int] = []
+    decide = asyncio.get_running_loop().create_future()
+
+    def work(item: int) -> None:
+        ran.append(item)
+        begun.release()
+        held.wait(60)
+
+    async def wins() -> None:
+        await decide
+
+    branches: list[Any] = [partial(work, item) for item in range(COUNT)]
+    workflow: Workflow[str] = Workflow(engine=engine)
+    workflow.register_split("split", [*branches, wins], JoinConfig(JoinStrategy.Any, "end")).add_exit_state("end")
+    run = asyncio.create_task(workflow.orchestrate("split"))
+    for _ in range(pool.limit):
+        assert await asyncio.to_thread(begun.acquire, timeout=60)
+    decide.set_result(None)
+    assert await run == "end"
+    held.set()
+    await fan_out(lambda _: None, range(2 * pool.limit), engine=engine)  # queued behind what there was
+    assert len(ran) == pool.limit
