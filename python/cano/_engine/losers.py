@@ -18,7 +18,10 @@ def _place(scope: Scope, name: str) -> str:
 
 
 def report_losers(scope: Scope, name: str, errors: list[tuple[int, BaseException]]) -> None:
-    """Log, in one line, which branches raised when the split was decided without them; only types are named, never a message of the user's."""
+    """Log, in one line, which branches raised when the split was decided without them.
+
+    Only types are named, never a message of the user's.
+    """
     import logging
 
     kinds = Counter(type(error).__qualname__ for _, error in errors)
