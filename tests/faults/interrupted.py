@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -34,6 +35,17 @@ class Outcome:
         self.problems: list[str] = []
 
 
+class Log(logging.Handler):
+    """What the package logs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
 def run(
     shape: str,
     engine: str,
@@ -47,6 +59,8 @@ def run(
     problems = outcome.problems
     unraisable: list[Any] = []
     hook, sys.unraisablehook = sys.unraisablehook, unraisable.append
+    log = Log()
+    logging.getLogger("cano").addHandler(log)
     trace, loop = Trace(), new_loop()
     loop.set_exception_handler(lambda _, context: problems.append(f"unhandled: {context.get('message')}"))
     asyncio.set_event_loop(loop)
@@ -78,6 +92,9 @@ def run(
         asyncio.set_event_loop(None)
         gc.collect(0)
         sys.unraisablehook = hook
+        logging.getLogger("cano").removeHandler(log)
+    # What Python says to who resumes a coroutine that has ended; no shape raises one.
+    problems += [f"logged: {line}" for line in log.lines if "RuntimeError" in line]
     # Between the making of a coroutine and the `await` of it, no Python program is safe.
     # And what a weak set is told of an object's end (asyncio keeps one of all tasks) is told by a destructor: Python drops it.
     problems += [

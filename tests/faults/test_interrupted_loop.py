@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import signal
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from types import CodeType, FrameType
@@ -143,6 +145,25 @@ def test_what_the_engine_asked_for_comes_all_the_same(engine: str, shape: str, t
             faults.append(f"{point} at {interrupt.place}: {trace.begun - trace.ended} at work")
     tried(interrupts=reached)
     assert not faults, "\n".join(faults)
+
+
+def test_python_drops_what_comes_in_a_destructor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody can raise it there: it is told to `sys.unraisablehook`, which prints it, and the program goes on."""
+    dropped: list[Any] = []
+    monkeypatch.setattr("sys.unraisablehook", lambda found: dropped.append(found.exc_type))
+
+    class Thing:
+        """Asyncio has a weak set of all tasks, which is told of the end of each in a function written in Python."""
+
+    thing = Thing()
+    reference = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGINT))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        del thing
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert reference() is None
+    assert dropped == [KeyboardInterrupt]
 
 
 def test_plain_asyncio_loses_a_tasks_step() -> None:

@@ -72,6 +72,15 @@ def resident() -> int:
     return pages * 4096
 
 
+def peak() -> int:
+    """The most it ever was, likewise."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM")), 0)
+
+
 def native_heap() -> int:
     """Bytes handed out by the C allocator, exactly: where Rust's objects are. 0 where it cannot tell."""
     try:

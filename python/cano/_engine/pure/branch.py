@@ -58,6 +58,7 @@ class Branch:
         "_outcome",
         "_result",
         "_steps",
+        "_yielded",
         "attempt",
         "index",
         "inner",
@@ -97,6 +98,7 @@ class Branch:
         self._exception: BaseException | None = None
         self._asyncio_future_blocking = False
         self._steps = 0
+        self._yielded: Any = None  # what it is to wait for, until it does
         self.inner: Split | None = None  # the split that this branch itself waits for
 
     # --- stepping -------------------------------------------------------------------------------------------------
@@ -174,10 +176,18 @@ class Branch:
         Whatever was scheduled before has its turn first: this is called twice, the second time by the loop.
         """
         if steps is None:
-            if not self.waits():
+            if self._yielded is not None or not self.waits():
                 self._loop.call_soon(self.look_again, self._steps)
-        elif self._outcome is None and self._steps == steps and not self.waits():
-            if self._fut_waiter is None:
+        elif self._outcome is None and self._steps == steps:
+            split = self.split
+            if self._yielded is not None and (self._fut_waiter is not self._yielded or self.waits()):
+                self._park_again()
+            elif self.waits():
+                return
+            elif split is not None and getattr(self._coro, "cr_frame", self) is None:
+                self._finish(CANCELLED, None, None)  # it has ended, and how is lost
+                split.end_turn()
+            elif self._fut_waiter is None:
                 self._resume_alone()
             else:
                 self._context.run(self._wakeup, self._fut_waiter)
@@ -195,7 +205,7 @@ class Branch:
         yielded: Any = None
         while True:
             try:
-                yielded = coro.send(None) if error is None else coro.throw(error)
+                yielded = self._yielded = coro.send(None) if error is None else coro.throw(error)
             except StopIteration as stop:
                 if self._must_cancel:  # cancelled right before it stopped: asyncio counts that as cancelled
                     self._must_cancel = False
@@ -213,6 +223,7 @@ class Branch:
         # Outside the handlers: what runs from here on must not see the branch's exception as the one being handled.
         if outcome is None:
             self._park(yielded)
+            self._yielded = None
             return
         split = self.split
         assert split is not None
@@ -244,6 +255,18 @@ class Branch:
         else:
             if problem is not None:
                 self._loop.call_soon(self._resume_alone, RuntimeError(problem))
+
+    def _park_again(self) -> None:
+        """Wait for what it yielded: a KeyboardInterrupt came before it did, or right after."""
+        yielded = self._yielded
+        if type(yielded) is Pause:
+            if yielded.is_parked():
+                return
+        elif getattr(yielded, "_asyncio_future_blocking", None) is not None:
+            yielded.remove_done_callback(self._wakeup)
+            yielded._asyncio_future_blocking = True
+        self._park(yielded)
+        self._yielded = None
 
     def _wait_for(self, yielded: Any) -> str | None:
         """Wait for a future; the answer is what is wrong with it, if something is."""
@@ -452,6 +475,10 @@ class Pause:
             self.cancel(msg=branch._cancel_message)
             return
         self._timer = split.timers.add(split.now() + self.delay, self._wake, None)
+
+    def is_parked(self) -> bool:
+        """Whether the split's timers are going to wake the branch."""
+        return self._timer is not None
 
     def _wake(self, _: None) -> None:
         branch, self._branch, self._timer = self._branch, None, None
