@@ -107,7 +107,8 @@ soak: build $(STAMPS)/test ## the whole suite in its long form, recorded for doc
 		--record=$(RECORD) $(ARGS); ended=$$?; $(MAKE) --no-print-directory reliability && exit $$ended
 
 coverage: build $(STAMPS)/test $(STAMPS)/coverage ## lines and branches of the pure engine's core that no test reaches (none)
-	$(BIN)/python -m coverage run -m pytest --quiet --engine python tests/contract tests/pure tests/properties $(ARGS)
+	$(BIN)/python -m coverage run -m pytest --quiet --engine python tests/contract tests/pure tests/properties \
+		tests/faults/test_lost_turns.py $(ARGS)
 	$(BIN)/python -m tools.reliability.notes
 	$(BIN)/python -m coverage report
 

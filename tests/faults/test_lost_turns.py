@@ -24,6 +24,8 @@ YIELDS = 6
 RESUME = ("<cano: resume branches>", "._run_batch", "._work_off")
 # That which cancels the next of very many.
 CANCEL = ("<cano: cancel branches>", "._release_some")
+# That which looks at the next of very many.
+LOOK = ("<cano: look at a branch again>", "._look_at_some")
 
 
 class Coarse(VirtualTimeLoop):
@@ -144,3 +146,61 @@ def test_the_turn_that_cancels_the_next_of_very_many(engine: str, after: int, tr
     loop.close()
     assert told == begun == list(range(count))
     tried(turns_lost=1)
+
+
+@pytest.mark.parametrize("looks_lost", [False, True])
+def test_the_turns_of_very_many(engine: str, looks_lost: bool, tried: Callable[..., None]) -> None:
+    """More than are looked at in one turn, and a turn of that may be lost as well."""
+    count = 3000
+    begun: list[int] = []
+    passed: list[int] = []
+    ended: list[int] = []
+
+    async def branch(item: int) -> None:
+        begun.append(item)
+        await gate
+        passed.append(item)
+        try:
+            await asyncio.sleep(0)
+        finally:
+            ended.append(item)
+
+    def lose(turns: list[Any]) -> None:
+        for turn in turns:
+            loop._ready.remove(turn)  # type: ignore[attr-defined]
+
+    async def until(happened: Callable[[], bool]) -> None:
+        for _ in range(10_000):
+            if happened():
+                return
+            await asyncio.sleep(0)
+        pytest.fail(f"{len(begun)} have begun, {len(passed)} passed, {len(ended)} ended")
+
+    async def main() -> None:
+        split = asyncio.ensure_future(fan_out(branch, range(count), engine=engine))
+        await until(lambda: len(begun) == count)
+        gate.set_result(None)
+        while len(passed) < count:
+            lose(loop.turns())
+            await asyncio.sleep(0)
+        lose(loop.turns())
+        assert ended == []
+        split.cancel()
+        if looks_lost:
+            await asyncio.sleep(0)
+            looks = loop.turns(LOOK)
+            assert looks
+            lose(looks)
+            for _ in range(1000):
+                await asyncio.sleep(0)
+            assert not split.done()
+            split.cancel()
+        await until(split.done)
+        assert split.cancelled()
+
+    loop = Coarse()
+    gate = loop.create_future()
+    loop.run_until_complete(main())
+    loop.close()
+    assert sorted(ended) == list(range(count))
+    tried(turns_lost=count)

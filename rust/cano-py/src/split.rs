@@ -20,6 +20,7 @@ mod interface;
 mod launch;
 mod life;
 mod live;
+mod lost;
 mod paused_collector;
 mod place;
 mod quick;

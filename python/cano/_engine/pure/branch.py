@@ -38,6 +38,8 @@ class Split(Driver, Protocol):
 
     def look_again(self) -> None: ...
 
+    def turns_are_due(self) -> bool: ...
+
 
 class Branch:
     """One attempt of one branch. Looks like an `asyncio.Task` to whatever runs inside it, but is no instance of it."""
@@ -188,7 +190,8 @@ class Branch:
                 self._finish(CANCELLED, None, None)  # it has ended, and how is lost
                 split.end_turn()
             elif self._fut_waiter is None:
-                self._resume_alone()
+                if split is None or not split.turns_are_due():
+                    self._resume_alone()
             else:
                 self._context.run(self._wakeup, self._fut_waiter)
 

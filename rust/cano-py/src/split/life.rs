@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBool;
 
 use super::events::{Facts, Wants};
-use super::{Attempt, DEPTH, DEPTH_LIMIT, SplitDriver, State, is_final, tell};
+use super::{DEPTH, DEPTH_LIMIT, SplitDriver, State, is_final, tell};
 use crate::branch::Branch;
 use crate::columns::Columns;
 use crate::current::{call_soon, handled_exception, task_of};
@@ -118,35 +118,6 @@ impl SplitDriver {
         }
         self.abandon(slf, state)?;
         Err(error)
-    }
-
-    /// Sees to it that all that still runs goes on, after a `KeyboardInterrupt` in the loop's own Python code, or in ours, may have
-    /// lost what was to resume it.
-    fn look_again(&self, slf: &Bound<'_, Self>, state: &State) -> PyResult<()> {
-        let py = slf.py();
-        state.pump_scheduled.set(false);
-        self.arm_loop(slf, state)?;
-        self.end_turn(slf)?;
-        self.schedule_release(slf, state)?;
-        if self.has_backlog()? {
-            call_soon(self.event_loop.bind(py), Hook::backlog(slf)?.as_any())?;
-        }
-        let live = state.live.borrow().in_order(py);
-        for attempt in live {
-            match attempt {
-                Attempt::Branch(branch) => {
-                    let branch = branch.bind(py);
-                    crate::branch::look_again(slf, branch)?;
-                    if let Some(inner) = branch.get().state()?.inner(py) {
-                        inner.get().look_again(&inner, inner.get().state()?)?;
-                    }
-                }
-                Attempt::Other(other) => {
-                    other.bind(py).call_method0(intern!(py, "look_again"))?;
-                }
-            }
-        }
-        Ok(())
     }
 
     /// The caller is gone and nobody will wait: cancel everything, and close.
@@ -403,6 +374,7 @@ impl SplitDriver {
             outbox.bind(py).setattr(intern!(py, "resume"), py.None())?;
         }
         state.losers.borrow_mut().clear();
+        state.looks.borrow_mut().clear();
         state.items_left.set(None);
         state.awaited.forget();
         if let Some(close) = state.close_source.take()

@@ -138,15 +138,6 @@ impl Live {
         indices
     }
 
-    /// All attempts, in the order of their starts.
-    pub(super) fn in_order(&self, py: Python<'_>) -> Vec<Attempt> {
-        let branches = self.places.iter().flatten().map(|one| (one.serial, Attempt::Branch(one.branch.clone_ref(py))));
-        let others = self.others.values().map(|(serial, other)| (*serial, Attempt::Other(other.clone_ref(py))));
-        let mut attempts: Vec<(u64, Attempt)> = branches.chain(others).collect();
-        attempts.sort_unstable_by_key(|(serial, _)| *serial);
-        attempts.into_iter().map(|(_, attempt)| attempt).collect()
-    }
-
     /// The names of all attempts, in the order of their starts.
     pub(super) fn losers(&self) -> VecDeque<Loser> {
         let key = |place, serial| Loser::Branch(Key { place: place as u32, serial: serial as u32 });

@@ -50,6 +50,9 @@ pub(crate) struct State {
     pub(super) live: RefCell<Live>,
     /// What was live at the decision, and has not been told so yet.
     pub(super) losers: RefCell<VecDeque<Loser>>,
+    /// What is to be looked at, since something may have been lost; and whether all are, afterwards.
+    pub(super) looks: RefCell<VecDeque<Loser>>,
+    pub(super) looks_again: Cell<bool>,
     /// The options of branches that have others than the split.
     pub(super) own: RefCell<ByIndex<Own>>,
     /// What branches that back off, or may have to, are called with.
@@ -128,6 +131,8 @@ impl SplitDriver {
                 room: Slot::default(),
                 live: RefCell::default(),
                 losers: RefCell::default(),
+                looks: RefCell::default(),
+                looks_again: Cell::new(false),
                 own: RefCell::default(),
                 again: RefCell::default(),
                 begun: RefCell::default(),

@@ -129,8 +129,10 @@ impl SplitDriver {
         let state = self.state()?;
         let answer = self.resume_each(slf, state, || state.backlog.borrow_mut().pop_front(), None);
         // What is left goes before what yielded meanwhile; also when a KeyboardInterrupt got us out of the loop.
-        if !state.backlog.borrow().is_empty() {
+        if self.has_backlog()? {
             call_soon(self.event_loop.bind(slf.py()), Hook::backlog(slf)?.as_any())?;
+        } else if state.looks_again.get() {
+            self.look_once_more(slf, state)?;
         }
         answer
     }

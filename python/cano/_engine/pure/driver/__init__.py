@@ -13,7 +13,8 @@ clock and the user's objects. What it must get right (docs/design/branches-in-pl
   finds out what still runs from the branches themselves (`look_again`), and not from counts.
 
 It is one object, since a turn touches all of it, and one class in floors: each file adds a subject to the class of the file
-below. From the ground up: `state`, `ending`, `launch`, `handover`, `start`, `feeding`, `turn`, and `life`, the `SplitDriver`.
+below. From the ground up: `state`, `ending`, `launch`, `handover`, `start`, `feeding`, `turn`, `lost`, and `life`, the
+`SplitDriver`.
 """
 
 from .life import SplitDriver

@@ -9,7 +9,6 @@ from contextlib import suppress
 from typing import Any
 
 from cano._engine import failures
-from cano._engine.attempts import CANCELLED
 from cano._engine.feed import Source, feed, open_source
 from cano._engine.keeping import keep_result
 from cano._engine.losers import report_losers
@@ -18,11 +17,11 @@ from cano._engine.pure.rules import join_rule
 from cano._engine.pure.split import PROCEEDED, SplitMachine
 from cano.results import ListColumns, SplitResult
 
+from .lost import Lost
 from .start import DEPTH, DEPTH_LIMIT
-from .turn import Turn
 
 
-class SplitDriver(Turn):
+class SplitDriver(Lost):
     """One split of one run."""
 
     async def run(self) -> SplitResult[Any]:
@@ -125,29 +124,6 @@ class SplitDriver(Turn):
         else:
             self.end_turn()
 
-    def look_again(self) -> None:
-        """See to it that all that still runs goes on, after a KeyboardInterrupt may have lost anything but the references to it.
-
-        Called from the run's own stack, where nobody else is at work in here.
-        """
-        self._pumping = self._pump_scheduled = False
-        if not self._live:
-            return
-        self.timers.rearm()
-        self._schedule_batch()
-        self._schedule_release()
-        queued = {id(branch) for branch in self._backlog}
-        if queued:
-            self.loop.call_soon(self._work_off)
-        for index, attempt in list(self._live.items()):
-            if isinstance(attempt, Branch) and attempt.done():
-                self._live.pop(index, None)
-                self._lost(index, CANCELLED, None)
-            elif id(attempt) not in queued:
-                attempt.look_again()
-                if isinstance(attempt, Branch) and attempt.inner is not None:
-                    attempt.inner.look_again()
-
     def _finish(self) -> SplitResult[Any]:
         """Everything has ended: close, tell, and answer."""
         scope, plan, machine = self._scope, self.plan, self._machine
@@ -195,6 +171,7 @@ class SplitDriver(Turn):
         if not self._live:
             self.timers.let_go()
         self._losers = deque()
+        self._looks.clear()
         self._items.clear()
         self._own.clear()
         if self._outbox is not None:

@@ -64,6 +64,8 @@ class State:
         self._machine: SplitMachine
         self._opened = False
         self._losers: deque[Attempt] | None = None  # live at the end, and not told so yet
+        self._looks: deque[Attempt] = deque()  # to be looked at: something may have been lost
+        self._looks_again = False  # afterwards, all of them
         self._threads = False  # a sync attempt was made
         # Attempts that are suspended or on a thread, by branch index: the strong references that keep them alive.
         self._live: dict[int, Attempt] = {}
@@ -93,6 +95,8 @@ class State:
         def end_turn(self) -> None: ...
         def landed(self, attempt: ThreadAttempt) -> Callable[[], None] | None: ...
         def look_again(self) -> None: ...
+        def turns_are_due(self) -> bool: ...
+        def _look_once_more(self) -> None: ...
 
     def _limit_of(self, index: int) -> float | None:
         """How long an attempt of a branch may take."""

@@ -55,4 +55,6 @@ class Turn(Feeding):
             # that raises.
             if backlog:
                 self.loop.call_soon(self._work_off)
+            elif self._looks_again:
+                self._look_once_more()
             self.end_turn()
