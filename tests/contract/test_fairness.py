@@ -158,7 +158,12 @@ async def sleeps(_: int) -> None:
     await sleep(1000)
 
 
-@pytest.mark.parametrize("waits", [hang, sleeps])
+async def spins(_: int) -> None:
+    while True:
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("waits", [hang, sleeps, spins])
 async def test_cancelling_branches(engine, many, waits):
     async def run() -> None:
         begun = asyncio.get_running_loop().create_future()

@@ -20,10 +20,10 @@ enum What {
     Drain,
     /// The feeder's task has ended.
     Fed,
-    /// Resume the branches that yielded bare.
-    Batch(Box<std::sync::Mutex<Vec<Key>>>),
-    /// Resume those that have not had their turn.
-    Backlog,
+    /// Resume the branches that yielded bare. With whether it is the first of its turn.
+    Batch(bool, Box<std::sync::Mutex<Vec<Key>>>),
+    /// Resume those that have not had their turn; likewise.
+    Backlog(bool),
     /// Cancel the losers that have not been told, if there are still so many.
     Release(usize),
     /// Wake the branches that wait for the same future, which is the argument.
@@ -64,12 +64,16 @@ impl Hook {
         Self::make(driver, What::Fed)
     }
 
-    pub(crate) fn batch<'py>(driver: &Bound<'py, SplitDriver>, batch: Vec<Key>) -> PyResult<Bound<'py, Self>> {
-        Self::make(driver, What::Batch(Box::new(std::sync::Mutex::new(batch))))
+    pub(crate) fn batch<'py>(
+        driver: &Bound<'py, SplitDriver>,
+        begins: bool,
+        batch: Vec<Key>,
+    ) -> PyResult<Bound<'py, Self>> {
+        Self::make(driver, What::Batch(begins, Box::new(std::sync::Mutex::new(batch))))
     }
 
-    pub(crate) fn backlog<'py>(driver: &Bound<'py, SplitDriver>) -> PyResult<Bound<'py, Self>> {
-        Self::make(driver, What::Backlog)
+    pub(crate) fn backlog<'py>(driver: &Bound<'py, SplitDriver>, begins: bool) -> PyResult<Bound<'py, Self>> {
+        Self::make(driver, What::Backlog(begins))
     }
 
     pub(crate) fn together<'py>(driver: &Bound<'py, SplitDriver>, branches: Vec<Key>) -> PyResult<Bound<'py, Self>> {
@@ -104,7 +108,7 @@ impl Hook {
     /// The branches it would have resumed, which the loop did not take.
     pub(crate) fn take_branches(&self) -> Vec<Key> {
         match &self.what {
-            What::Batch(batch) | What::Together(batch) => {
+            What::Batch(_, batch) | What::Together(batch) => {
                 std::mem::take(&mut *batch.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
             }
             _ => Vec::new(),
@@ -137,11 +141,11 @@ impl Hook {
             What::Timers => driver.get().fire_timers(driver),
             What::Drain => driver.get().drain(driver),
             What::Fed => driver.get().fed(driver),
-            What::Batch(batch) => {
+            What::Batch(begins, batch) => {
                 let batch = std::mem::take(&mut *batch.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
-                driver.get().run_batch(driver, batch)
+                driver.get().run_batch(driver, *begins, batch)
             }
-            What::Backlog => driver.get().work_off(driver),
+            What::Backlog(begins) => driver.get().work_off(driver, *begins),
             What::Release(left) => driver.get().release_more(driver, *left),
             What::Together(branches) => {
                 let branches = std::mem::take(&mut *branches.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
@@ -159,7 +163,7 @@ impl Hook {
             What::Timers => "<cano: timers>",
             What::Drain => "<cano: sync attempts landed>",
             What::Fed => "<cano: source ended>",
-            What::Batch(_) | What::Backlog => "<cano: resume branches>",
+            What::Batch(..) | What::Backlog(_) => "<cano: resume branches>",
             What::Together(_) => "<cano: wake branches>",
             What::Release(_) => "<cano: cancel branches>",
             What::Throw(..) => "<cano: throw into a branch>",

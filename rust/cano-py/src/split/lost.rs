@@ -14,13 +14,13 @@ const LOOKS: usize = 1000;
 impl SplitDriver {
     /// Sees to it that all that still runs goes on, whatever was to resume it.
     pub(super) fn look_again(&self, slf: &Bound<'_, Self>, state: &State) -> PyResult<()> {
-        let py = slf.py();
         state.pump_scheduled.set(false);
+        state.slice_due.set(false);
         self.arm_loop(slf, state)?;
         self.end_turn(slf)?;
         self.schedule_release(slf, state)?;
         if self.has_backlog()? {
-            call_soon(self.event_loop.bind(py), Hook::backlog(slf)?.as_any())?;
+            self.schedule_backlog(slf, state)?;
         }
         if state.looks.borrow().is_empty() {
             self.look_at_all(slf, state)

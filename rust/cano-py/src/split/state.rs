@@ -64,6 +64,10 @@ pub(crate) struct State {
     pub(super) batch: RefCell<Vec<Key>>,
     /// Yielded bare before, and not resumed within a slice.
     pub(super) backlog: RefCell<VecDeque<Key>>,
+    /// When the time slice is over of the branches that are resumed in this turn of the loop; and whether something is scheduled
+    /// that begins the next one.
+    pub(super) slice_end: Cell<f64>,
+    pub(super) slice_due: Cell<bool>,
     pub(super) jobs: RefCell<Vec<Py<PyAny>>>,
     /// Items of this turn for the workers.
     pub(super) to_threads: RefCell<Vec<(u32, Py<PyAny>)>>,
@@ -139,6 +143,8 @@ impl SplitDriver {
                 table: RefCell::default(),
                 batch: RefCell::default(),
                 backlog: RefCell::default(),
+                slice_end: Cell::new(0.0),
+                slice_due: Cell::new(false),
                 jobs: RefCell::default(),
                 to_threads: RefCell::default(),
                 timers: RefCell::default(),

@@ -46,7 +46,24 @@ impl SplitDriver {
         if batch.is_empty() {
             return Ok(());
         }
-        self.have_resumed(slf, state, Hook::batch(slf, batch)?, None)
+        let scheduled = Hook::batch(slf, begins_slice(state), batch);
+        let answer = scheduled.and_then(|hook| self.have_resumed(slf, state, hook, None));
+        if answer.is_err() {
+            state.slice_due.set(false); // whatever it was to begin
+        }
+        answer
+    }
+
+    pub(super) fn schedule_backlog(&self, slf: &Bound<'_, Self>, state: &State) -> PyResult<()> {
+        call_soon(self.event_loop.bind(slf.py()), Hook::backlog(slf, begins_slice(state))?.as_any())
+    }
+
+    /// What is scheduled first for a turn begins the time slice that all shares that resumes branches in it.
+    fn begin_slice(&self, py: Python<'_>, state: &State) -> PyResult<Stopwatch> {
+        state.slice_due.set(false);
+        let watch = self.clock.stopwatch(py)?;
+        state.slice_end.set(watch.started() + SLICE);
+        Ok(watch)
     }
 
     /// Has the loop call a hook that resumes branches; if it does not take it, they are in the next batch.
@@ -107,7 +124,7 @@ impl SplitDriver {
     }
 
     /// It is the turn of branches that yielded bare: they are resumed, behind those whose turn it was before.
-    pub(crate) fn run_batch(&self, slf: &Bound<'_, Self>, batch: Vec<Key>) -> PyResult<()> {
+    pub(crate) fn run_batch(&self, slf: &Bound<'_, Self>, begins: bool, batch: Vec<Key>) -> PyResult<()> {
         let state = self.state()?;
         let waiting = {
             let mut backlog = state.backlog.borrow_mut();
@@ -115,8 +132,10 @@ impl SplitDriver {
             backlog.extend(batch);
             waiting
         };
-        // One backlog for all batches: each with a slice of its own, they would add up in a turn.
-        if waiting { Ok(()) } else { self.work_off(slf) }
+        if !waiting {
+            return self.work_off(slf, begins);
+        }
+        if begins { self.begin_slice(slf.py(), state).map(drop) } else { Ok(()) }
     }
 
     /// Whether branches have not had their turn yet.
@@ -124,13 +143,17 @@ impl SplitDriver {
         Ok(!self.state()?.backlog.borrow().is_empty())
     }
 
-    /// Resumes the branches whose turn it is, in order, for at most a time slice in one turn of the loop.
-    pub(crate) fn work_off(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
+    /// Resumes the branches whose turn it is, in order, until the time slice of this turn of the loop is over.
+    pub(crate) fn work_off(&self, slf: &Bound<'_, Self>, begins: bool) -> PyResult<()> {
         let state = self.state()?;
-        let answer = self.resume_each(slf, state, || state.backlog.borrow_mut().pop_front(), None);
+        let py = slf.py();
+        let watch = if begins { self.begin_slice(py, state) } else { self.clock.stopwatch(py) };
+        let answer = watch.and_then(|watch| {
+            self.resume_each(slf, state, watch, state.slice_end.get(), || state.backlog.borrow_mut().pop_front(), None)
+        });
         // What is left goes before what yielded meanwhile; also when a KeyboardInterrupt got us out of the loop.
         if self.has_backlog()? {
-            call_soon(self.event_loop.bind(slf.py()), Hook::backlog(slf)?.as_any())?;
+            self.schedule_backlog(slf, state)?;
         } else if state.looks_again.get() {
             self.look_once_more(slf, state)?;
         }
@@ -145,25 +168,28 @@ impl SplitDriver {
         future: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
         let mut left = branches.into_iter();
-        let answer = self.resume_each(slf, self.state()?, || left.next(), Some(future));
+        let state = self.state()?;
+        let answer = self.clock.stopwatch(slf.py()).and_then(|watch| {
+            self.resume_each(slf, state, watch, watch.started() + SLICE, || left.next(), Some(future))
+        });
         let rest: Vec<Key> = left.collect();
         if !rest.is_empty() {
-            self.have_resumed(slf, self.state()?, Hook::together(slf, rest)?, Some(future))?;
+            self.have_resumed(slf, state, Hook::together(slf, rest)?, Some(future))?;
         }
         answer
     }
 
-    /// Resumes branches for at most a time slice, with what `future` makes whoever awaits it raise.
+    /// Resumes branches until a time slice is over, with what `future` makes whoever awaits it raise.
     fn resume_each(
         &self,
         slf: &Bound<'_, Self>,
         state: &State,
+        watch: Stopwatch,
+        slice_end: f64,
         mut next: impl FnMut() -> Option<Key>,
         future: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let py = slf.py();
-        let watch = self.clock.stopwatch(py)?;
-        let slice_end = watch.started() + SLICE;
         // What asyncio's own futures answer once they answer always; others may run code, which is not to find a branch current.
         let succeeded = future.is_some_and(|future| park::is_plain(future) && park::error_of(future).is_none());
         let mut answer = Ok(());
@@ -413,4 +439,9 @@ impl SplitDriver {
             }
         }
     }
+}
+
+/// Whether what is about to be scheduled is the first of its turn: many small batches would add up, each with a slice of its own.
+fn begins_slice(state: &State) -> bool {
+    !state.slice_due.replace(true)
 }

@@ -21,14 +21,14 @@ class Lost(Turn):
 
         Called from the run's own stack, where nobody else is at work in here.
         """
-        self._pumping = self._pump_scheduled = False
+        self._pumping = self._pump_scheduled = self._slice_due = False
         if not self._live:
             return
         self.timers.rearm()
         self._schedule_batch()
         self._schedule_release()
         if self._backlog:
-            self.loop.call_soon(self._work_off)
+            self.loop.call_soon(self._work_off, self._begins_slice())
         if self._looks:  # unless that has been lost, too
             self._looks_again = True
             self.loop.call_soon(self._look_at_some, len(self._looks))

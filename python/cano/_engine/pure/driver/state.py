@@ -49,6 +49,8 @@ class State:
         self.timers = Timers(loop, self.end_turn)
         self.batch: list[Branch] = []  # yielded bare in this turn
         self._backlog: deque[Branch] = deque()  # yielded bare before, and not resumed within a slice
+        self._slice_end = 0.0  # of the branches that are resumed in this turn of the loop
+        self._slice_due = False  # something is scheduled that begins the next one
         self._store = store
         self._scope = scope
         self._join = plan.join

@@ -32,29 +32,44 @@ class Turn(Feeding):
     def _schedule_batch(self) -> None:
         if self.batch:
             batch, self.batch = self.batch, []
-            self.loop.call_soon(self._run_batch, batch)
+            self.loop.call_soon(self._run_batch, self._begins_slice(), batch)
 
-    def _run_batch(self, batch: list[Branch]) -> None:
+    def _begins_slice(self) -> bool:
+        """Whether what is about to be scheduled is the first of its turn.
+
+        All that resumes branches in one turn shares one time slice: many small batches would add up.
+        """
+        begins, self._slice_due = not self._slice_due, True
+        return begins
+
+    def _begin_slice(self) -> None:
+        self._slice_due = False
+        self._slice_end = self.now() + SLICE
+
+    def _run_batch(self, begins: bool, batch: list[Branch]) -> None:
         """It is the turn of branches that yielded bare: resume them, behind those whose turn it was before."""
         waiting = bool(self._backlog)
         self._backlog.extend(batch)
         if not waiting:
-            self._work_off()
+            self._work_off(begins)
+        elif begins:
+            self._begin_slice()
 
-    def _work_off(self) -> None:
-        """Resume the branches whose turn it is, in order, for at most a time slice in one turn of the loop."""
+    def _work_off(self, begins: bool) -> None:
+        """Resume the branches whose turn it is, in order, until the time slice of this turn of the loop is over."""
         backlog = self._backlog
         try:
-            slice_end = self.now() + SLICE
+            if begins:
+                self._begin_slice()
             while backlog:
                 backlog.popleft().resume()
-                if self.now() >= slice_end:
+                if self.now() >= self._slice_end:
                     break
         finally:
             # What is left goes before what yielded meanwhile; also when a KeyboardInterrupt got us out of the loop, or a clock
             # that raises.
             if backlog:
-                self.loop.call_soon(self._work_off)
+                self.loop.call_soon(self._work_off, self._begins_slice())
             elif self._looks_again:
                 self._look_once_more()
             self.end_turn()
