@@ -127,6 +127,33 @@ async def test_the_run_is_cancelled_and_again_while_they_are_told(engine):
     assert sorted(branches.ended) == list(range(COUNT))
 
 
+async def test_they_end_by_themselves_while_they_are_told_and_the_run_is_cancelled_again(engine):
+    count = 4000  # more than are told, and than are looked at, in a turn
+    gate = asyncio.get_running_loop().create_future()
+    begun: list[int] = []
+    ended: list[int] = []
+
+    async def branch(item: int) -> None:
+        begun.append(item)
+        try:
+            await asyncio.shield(gate)
+        finally:
+            ended.append(item)
+
+    split = asyncio.create_task(fan_out(branch, range(count), engine=engine))
+    while len(begun) < count:
+        await asyncio.sleep(0)
+    split.cancel()
+    await asyncio.sleep(0)
+    split.cancel()
+    gate.set_result(None)
+    await asyncio.sleep(0)
+    split.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await split
+    assert sorted(ended) == list(range(count))
+
+
 @pytest.mark.parametrize("told", [0, 2 * IN_A_TURN])
 async def test_the_caller_is_gone(engine, told):
     """Nobody may run the loop for long then: all are told at once."""

@@ -182,6 +182,7 @@ def test_it_yielded_a_future_and_does_not_wait_for_it(
     with pytest.raises(KeyboardInterrupt):
         turn(split.loop)
     branch.look_again()
+    branch.look_again()
     turn(split.loop)
     assert branch._fut_waiter is future
     assert len(future._callbacks) == 1  # type: ignore[attr-defined]
@@ -226,6 +227,81 @@ def test_it_yielded_nonsense_and_nobody_told_it(split: Split, monkeypatch: pytes
     [(outcome, _, error)] = split.ended
     assert outcome == ERROR
     assert str(error) == "Task got bad yield: 'nonsense'"
+
+
+class Raises(asyncio.Future[str]):
+    """A future that raises the first time it is to call somebody back."""
+
+    error: BaseException | None = None
+
+    def add_done_callback(self, fn: Any, *, context: Any = None) -> None:
+        error, self.error = self.error, None
+        if error is not None:
+            raise error
+        super().add_done_callback(fn, context=context)
+
+
+def test_what_it_waits_for_raises(split: Split) -> None:
+    future = Raises(loop=split.loop)
+    future.error = OSError("not now")
+    branch = begin(split, waits(future))
+    assert branch._fut_waiter is None
+    turn(split.loop)
+    [(outcome, _, error)] = split.ended
+    assert (outcome, type(error)) == (ERROR, OSError)
+
+
+def test_what_it_waits_for_is_interrupted(split: Split) -> None:
+    future = Raises(loop=split.loop)
+    future.error = KeyboardInterrupt()
+    branch = Branch(split, 0, 1, waits(future), contextvars.copy_context())  # type: ignore[arg-type]
+    split.loop.call_soon(branch.begin)
+    with pytest.raises(KeyboardInterrupt):
+        turn(split.loop)
+    branch.look_again()
+    turn(split.loop)
+    future.set_result("done")
+    turn(split.loop)
+    assert split.ended == [(OK, "done", None)]
+
+
+def test_its_pause_is_over_and_it_was_not_woken(split: Split) -> None:
+    branch = begin(split, waits(sleep(5, "done")))
+    pause = branch._fut_waiter
+    split.timers.cancel(pause._timer)
+    pause._branch = pause._timer = None
+    branch.look_again()
+    turn(split.loop)
+    turn(split.loop)
+    assert split.ended == [(OK, "done", None)]
+
+
+def test_what_it_yielded_cannot_be_shown(split: Split) -> None:
+    class Hidden:
+        def __await__(self) -> Iterator[Any]:
+            yield self
+
+        def __repr__(self) -> str:
+            raise ValueError
+
+    begin(split, waits(Hidden()))
+    turn(split.loop)
+    [(_, _, error)] = split.ended
+    assert str(error) == "Task got bad yield: <an object whose repr() raises>"
+
+
+def test_an_error_that_does_not_show_its_traceback_is_left_as_it_is(split: Split) -> None:
+    class Hides(Exception):  # noqa: N818
+        @property
+        def __traceback__(self) -> Any:  # type: ignore[override]
+            raise ValueError
+
+    async def fails() -> None:
+        raise Hides
+
+    begin(split, fails())
+    [(outcome, _, error)] = split.ended
+    assert (outcome, type(error)) == (ERROR, Hides)
 
 
 def test_its_last_step_is_not_noted(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -298,6 +374,14 @@ class Branches:
         assert task.done()
         assert sorted(self.ended) == self.begun
         assert asyncio.all_tasks(loop) == set()
+
+
+def test_cancelled_where_its_source_is_opened(loop: VirtualTimeLoop) -> None:
+    def source() -> Any:
+        raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        loop.run_until_complete(fan_out(waits, source, engine="python"))
 
 
 def test_before_it_is_opened(loop: VirtualTimeLoop, monkeypatch: pytest.MonkeyPatch) -> None:

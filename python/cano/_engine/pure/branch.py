@@ -149,11 +149,11 @@ class Branch:
         if waiter is not future and (waiter is None or type(waiter) in _PLAIN or type(future) in _PLAIN):
             return
         split = self.split
+        assert split is not None  # it waits, so it has not ended
         try:
             self._as_current(self._step_after, future)
         finally:
-            if split is not None:
-                split.end_turn()
+            split.end_turn()
 
     def _step_after(self, future: Any) -> None:
         thrown: BaseException | None = None
