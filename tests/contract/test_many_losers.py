@@ -139,6 +139,8 @@ async def test_they_end_by_themselves_while_they_are_told_and_the_run_is_cancell
             await asyncio.shield(gate)
         finally:
             ended.append(item)
+            if item % 2:
+                await asyncio.shield(asyncio.sleep(1))
 
     split = asyncio.create_task(fan_out(branch, range(count), engine=engine))
     while len(begun) < count:

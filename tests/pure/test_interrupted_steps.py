@@ -251,6 +251,18 @@ def test_what_it_waits_for_raises(split: Split) -> None:
     assert (outcome, type(error)) == (ERROR, OSError)
 
 
+def test_what_it_waits_for_calls_back_at_once_and_then_raises(split: Split) -> None:
+    class AtOnce(asyncio.Future[str]):
+        def add_done_callback(self, fn: Any, *, context: Any = None) -> None:
+            self.set_result("done")
+            fn(self)
+            raise OSError("too late")
+
+    begin(split, waits(AtOnce(loop=split.loop)))
+    turn(split.loop)
+    assert split.ended == [(OK, "done", None)]
+
+
 def test_what_it_waits_for_is_interrupted(split: Split) -> None:
     future = Raises(loop=split.loop)
     future.error = KeyboardInterrupt()
