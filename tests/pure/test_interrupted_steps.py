@@ -152,8 +152,8 @@ def test_it_is_woken_twice(split: Split) -> None:
         return "done"
 
     twice = begin(split, branch())
+    split.loop.call_soon(twice._wakeup, future)
     future.set_result(None)
-    twice._wakeup(future)
     turn(split.loop)  # the loop wakes it as well, while it waits for the other
     assert twice._fut_waiter is other
     other.set_result(None)
