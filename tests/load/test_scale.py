@@ -37,13 +37,13 @@ def test_scale(engine: str, check: str, request: Any, tried: Any) -> None:
     told, complaint = process.communicate(timeout=3500 if SOAK else 550)
     assert (process.returncode, complaint) == (0, "")
     facts: dict[str, Any] = json.loads(told)
-    before, after = facts["memory_mb"]
-    # After few rounds pages are still being found. And of what was in use in between, the allocators keep a bit more or less each
-    # time, for as long as something small lies in the same page: what follows counts exactly.
-    assert after < before * 1.03 + (2 if SOAK else 8) + facts.pop("peak_mb") / 100, facts
     each = count if check == "many_runs" else 1
     assert facts["block_growth"] < 1000 + each // 50, facts
     assert facts["heap_growth"] < 100_000 + each, facts
+    # Those count exactly. After few rounds pages are still being found; and of what was in use in between, the allocators keep
+    # more or less each time, since something small lies in the same page.
+    before, after = facts["memory_mb"]
+    assert after < before * 1.03 + (2 if SOAK else 8) + facts.pop("peak_mb") / 20, facts
     allowed = ALLOWED_FOR_A_DICT_MS if SOAK and (engine, check) == ("python", "timers") else ALLOWED_MS
     assert facts.pop("least_stall_ms") < allowed, facts
     figures.put(request.config, check, {engine: facts})
