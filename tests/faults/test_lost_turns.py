@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from cano import fan_out
+from cano import JoinStrategy, fan_out, sleep
 from cano.testing import VirtualTimeLoop
 
 pytestmark = pytest.mark.fault("F8")
@@ -204,3 +204,39 @@ def test_the_turns_of_very_many(engine: str, looks_lost: bool, tried: Callable[.
     loop.close()
     assert sorted(ended) == list(range(count))
     tried(turns_lost=count)
+
+
+@pytest.mark.parametrize("real_tasks", [False, True])
+def test_the_interrupt_comes_where_a_loser_is_cancelled(
+    engine: str, real_tasks: bool, tried: Callable[..., None]
+) -> None:
+    """It has not been told then, and is told when the run is cancelled."""
+    ended: list[int] = []
+
+    class Interrupted(asyncio.Future[None]):
+        interrupts = 1
+
+        def cancel(self, msg: Any = None) -> bool:
+            if self.interrupts:
+                self.interrupts = 0
+                raise KeyboardInterrupt
+            return super().cancel(msg)
+
+    async def branch(item: int) -> None:
+        try:
+            await {0: sleep(1000), 1: Interrupted(loop=loop), 2: sleep(1)}[item]
+        finally:
+            ended.append(item)
+
+    loop = VirtualTimeLoop()
+    if real_tasks:
+        loop.set_task_factory(lambda loop, coro, **options: asyncio.Task(coro, loop=loop, **options))
+    task = loop.create_task(fan_out(branch, range(3), strategy=JoinStrategy.Any, engine=engine))
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(task)
+    task.cancel()
+    loop.run_until_complete(asyncio.wait([task]))
+    loop.close()
+    assert task.cancelled()
+    assert sorted(ended) == [0, 1, 2]
+    tried(interrupts=1)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from cano import JoinStrategy, Workflow, fan_out, sleep
+from cano import Workflow, fan_out, sleep
 from cano._engine import failures
 from cano._engine.attempts import CANCELLED, ERROR, OK
 from cano._engine.pure.branch import Branch
@@ -451,29 +451,6 @@ def test_where_a_failed_branch_is_noted(loop: VirtualTimeLoop, monkeypatch: pyte
 
     once(monkeypatch, failures, "note_branch")
     Fail().interrupted(loop, fail_fast=False)
-
-
-def test_where_a_loser_is_cancelled(loop: VirtualTimeLoop) -> None:
-    class Interrupted(asyncio.Future[None]):
-        interrupts = 1
-
-        def cancel(self, msg: Any = None) -> bool:
-            if self.interrupts:
-                self.interrupts = 0
-                raise KeyboardInterrupt
-            return super().cancel(msg)
-
-    class Hedged(Branches):
-        async def wait(self, item: int) -> None:
-            if item == 2:
-                await sleep(1)
-            elif item == 1:
-                await Interrupted(loop=loop)
-            else:
-                await sleep(1000)
-
-    branches = Hedged()
-    branches.interrupted(loop, strategy=JoinStrategy.Any)
 
 
 def test_a_split_in_a_branch_looks_again_as_well(loop: VirtualTimeLoop, monkeypatch: pytest.MonkeyPatch) -> None:

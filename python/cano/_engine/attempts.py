@@ -242,8 +242,8 @@ class TaskAttempt:
     def release(self) -> None:
         """Cancel it because the split goes on without it; once."""
         if not self.released and self._task is not None:
-            self.released = True
             self._task.cancel()
+            self.released = True  # not before: an interrupt may come out of what it waits for
 
     def expire(self, _: Any) -> None:
         """The attempt's time is up."""

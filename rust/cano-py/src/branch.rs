@@ -405,8 +405,10 @@ fn finish(branch: &Bound<'_, Branch>, state: &State, outcome: Outcome, payload: 
 /// Cancels a branch because the split goes on without it; once.
 pub(crate) fn release(branch: &Bound<'_, Branch>) -> PyResult<()> {
     let state = branch.get().state()?;
-    if !state.released.replace(true) {
+    if !state.released.get() {
         interface::cancel(branch, state, None)?;
+        // Not before: an interrupt may come out of what it waits for, and then it has not been told.
+        state.released.set(true);
     }
     Ok(())
 }

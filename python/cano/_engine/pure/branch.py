@@ -182,15 +182,16 @@ class Branch:
                 self._loop.call_soon(self.look_again, self._steps)
         elif self._outcome is None and self._steps == steps:
             split = self.split
+            assert split is not None  # it has not ended
             if self._yielded is not None and (self._fut_waiter is not self._yielded or self.waits()):
                 self._park_again()
             elif self.waits():
                 return
-            elif split is not None and getattr(self._coro, "cr_frame", self) is None:
+            elif getattr(self._coro, "cr_frame", self) is None:
                 self._finish(CANCELLED, None, None)  # it has ended, and how is lost
                 split.end_turn()
             elif self._fut_waiter is None:
-                if split is None or not split.turns_are_due():
+                if not split.turns_are_due():
                     self._resume_alone()
             else:
                 self._context.run(self._wakeup, self._fut_waiter)

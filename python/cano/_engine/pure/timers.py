@@ -2,7 +2,7 @@
 
 A heap costs about 0.9 microseconds a timer where `loop.call_later` costs 3; and cancelling is a mark, not a search. Marked
 entries are swept when they outnumber the living, so that short branches under a long timeout leave nothing behind: a few with
-each that is cancelled, since a million in one go would keep the loop for half a second.
+each that is cancelled or added, since a million in one go would keep the loop for half a second.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CANCELS = 128
 # How many marked timers are passed over between two looks at the clock.
 PASSED = 256
 
-# How many are swept with each that is cancelled. More than two: otherwise the marks come faster than they go.
+# How many are swept with each that is cancelled or added. More than two: otherwise the marks come faster than they go.
 SWEPT = 4
 
 
