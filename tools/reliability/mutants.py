@@ -1,4 +1,4 @@
-"""Changes the pure engine's machines in one place at a time, and sees whether a test fails: `make mutants-python`.
+"""Changes the pure engine's machines and timers in one place at a time, and sees whether a test fails: `make mutants-python`.
 
 A mutant that no test notices is either a gap in the tests, or changes nothing that anybody could see. The second kind is listed
 with its reason in `mutants.toml`; any other survivor fails this program, and so does a reason whose mutant is killed or gone.
@@ -29,15 +29,17 @@ from tools.reliability import notes
 
 ROOT = Path(__file__).parents[2]
 PURE = ROOT / "python/cano/_engine/pure"
-FILES = ("join", "split", "machine", "policy")
 # The machines' own tests first; what they let through meets the contract.
-TESTS = (
-    ["tests/pure/test_machines.py", "tests/pure/test_machines_closely.py", "tests/pure/test_guards.py"],
-    [
-        f"tests/contract/test_{name}.py"
-        for name in ("strategies", "split_join", "hedging", "bulkhead", "retries", "transitions")
-    ],
-)
+OF_MACHINES = ["tests/pure/test_machines.py", "tests/pure/test_machines_closely.py", "tests/pure/test_guards.py"]
+OF_TIMERS = ["tests/pure/test_timers.py", "tests/pure/test_timers_closely.py"]
+OF_THE_CONTRACT = [
+    f"tests/contract/test_{name}.py"
+    for name in ("strategies", "split_join", "hedging", "bulkhead", "retries", "transitions")
+]
+TESTS = {
+    **dict.fromkeys(("join", "split", "machine", "policy"), (OF_MACHINES, OF_THE_CONTRACT)),
+    "timers": (OF_TIMERS, OF_THE_CONTRACT),
+}
 PLUGINS = ("pytest_asyncio.plugin", "pytest_timeout")  # loaded once; looking for others takes longer than the tests
 LIMIT = 60.0  # seconds for a mutant's tests; who takes longer hangs, and is killed by that
 AT_LEAST = 0.95
@@ -187,13 +189,13 @@ def main() -> int:
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     for module in ("pytest", "asyncio", "unittest.mock", *PLUGINS):  # once, before any fork
         importlib.import_module(module)
-    for tests in TESTS:
+    for tests in (OF_MACHINES, OF_TIMERS, OF_THE_CONTRACT):
         if not survives(None, tests):
             sys.exit(f"the tests fail on the machines as they are: {tests}")
     tried, lived = 0, []
-    for mutant in (m for file in FILES for m in mutants(file) if not only or any(part in m.name for part in only)):
+    for mutant in (m for file in TESTS for m in mutants(file) if not only or any(part in m.name for part in only)):
         tried += 1
-        if all(survives(mutant, tests) for tests in TESTS):
+        if all(survives(mutant, tests) for tests in TESTS[mutant.file]):
             lived.append(mutant.name)
             print(("explained: " if mutant.name in reasons else "SURVIVES:  ") + mutant.name, flush=True)
     unexplained = [name for name in lived if name not in reasons]
@@ -203,7 +205,7 @@ def main() -> int:
     if not only:
         counts = {"mutants": tried, "killed": tried - len(lived), "survive": len(lived)}
         facts = [f"`{name.replace('|', chr(92) + '|')}`: {reasons.get(name, 'not explained')}" for name in lived]
-        notes.write("mutants-python", "mutation", "the pure engine's machines", counts, facts)
+        notes.write("mutants-python", "mutation", "the pure engine's machines and timers", counts, facts)
     return int(bool(unexplained or stale) or tried - len(lived) < AT_LEAST * tried)
 
 

@@ -224,3 +224,36 @@ impl<T> Timers<T> {
         self.places[place as usize].before = at as u32;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Timers;
+
+    /// What comes in order has no heap to go through, whether a deadline was there first or not.
+    #[test]
+    fn in_order_they_are_a_list() {
+        let mut timers = Timers::default();
+        let alike: Vec<_> = (0..100).map(|number| timers.add(1.0, number).0).collect();
+        assert_eq!(timers.heap.len(), 0);
+        timers.add(2.0, 100);
+        assert_eq!(timers.heap.len(), 0);
+        timers.add(1.5, 101);
+        assert_eq!(timers.heap.len(), 1);
+        for id in alike {
+            timers.cancel(id);
+        }
+        assert_eq!(timers.heap.len(), 1);
+    }
+
+    #[test]
+    fn one_that_is_first_and_late_leaves_the_list_to_the_others() {
+        let mut timers = Timers::default();
+        timers.add(30.0, 0);
+        for number in 1..100 {
+            timers.add(f64::from(number), number);
+        }
+        assert_eq!(timers.heap.len(), 1);
+        timers.add(40.0, 100);
+        assert_eq!(timers.heap.len(), 1);
+    }
+}

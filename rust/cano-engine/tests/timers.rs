@@ -40,6 +40,11 @@ fn as_a_sorted_list() {
             assert_eq!(timers.earliest(), model.iter().map(|(when, ..)| *when).min_by(f64::total_cmp));
         }
         assert_eq!(timers.iter().count(), model.len());
+        model.sort_by(|one, other| one.0.total_cmp(&other.0).then(one.1.cmp(&other.1)));
+        for (when, number, _) in model.drain(..random(model.len() as u64 + 1) as usize) {
+            assert_eq!(timers.earliest(), Some(when));
+            assert_eq!(timers.take_due(when, timers.newest()), Some(number));
+        }
         let left = timers.clear();
         assert_eq!(left.len(), model.len());
         assert_eq!(timers.earliest(), None);
@@ -55,4 +60,19 @@ fn what_is_added_in_a_turn_waits_for_the_next() {
     timers.add(1.0, ());
     assert!(timers.take_due(1.0, turn).is_none());
     assert!(timers.take_due(1.0, timers.newest()).is_some());
+}
+
+#[test]
+fn a_name_is_of_one_timer_only() {
+    let mut timers = Timers::default();
+    let (first, _) = timers.add(1.0, "first");
+    assert_eq!(timers.cancel(first), Some("first"));
+    let (second, _) = timers.add(1.0, "second"); // in the place of the first
+    assert_ne!(first, second);
+    assert_eq!(timers.cancel(first), None);
+    assert_eq!(timers.clear(), ["second"]);
+    let (third, _) = timers.add(1.0, "third");
+    assert_eq!((timers.cancel(first), timers.cancel(second)), (None, None));
+    assert_eq!(timers.cancel(third), Some("third"));
+    assert_eq!(timers.cancel(0), None); // 0 names none
 }
