@@ -253,7 +253,7 @@ mod tests {
             timers.add(f64::from(number), number);
         }
         assert_eq!(timers.heap.len(), 1);
-        timers.add(40.0, 100);
-        assert_eq!(timers.heap.len(), 1);
+        timers.add(40.0, 100); // out of order
+        assert_eq!(timers.heap.len(), 2);
     }
 }
