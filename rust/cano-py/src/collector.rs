@@ -196,6 +196,7 @@ impl Drop for Coroutine {
         if self.hidden.get() {
             self.show();
         }
+        crate::fail::dropped();
     }
 }
 

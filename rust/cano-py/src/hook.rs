@@ -28,7 +28,9 @@ enum What {
     Release(usize),
     /// Wake the branches that wait for the same future, which is the argument.
     Together(Box<std::sync::Mutex<Vec<Key>>>),
-    /// Look at what may have been lost, if there is still so much of it.
+    /// Look at all that may have been lost.
+    Look,
+    /// Go on with that, if there is still so much of it.
     LookOn(usize),
     /// Throw an error into a branch.
     Throw(Py<Branch>, Py<PyAny>),
@@ -101,6 +103,10 @@ impl Hook {
         Self::make(driver, What::LookAgain(branch.clone().unbind(), steps))
     }
 
+    pub(crate) fn look<'py>(driver: &Bound<'py, SplitDriver>) -> PyResult<Bound<'py, Self>> {
+        Self::make(driver, What::Look)
+    }
+
     pub(crate) fn look_on<'py>(driver: &Bound<'py, SplitDriver>, left: usize) -> PyResult<Bound<'py, Self>> {
         Self::make(driver, What::LookOn(left))
     }
@@ -151,6 +157,7 @@ impl Hook {
                 let branches = std::mem::take(&mut *branches.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
                 driver.get().wake_together(driver, branches, &arguments.get_item(0)?)
             }
+            What::Look => driver.get().look(driver),
             What::LookOn(left) => driver.get().look_on(driver, *left),
             What::LookAgain(branch, steps) => crate::branch::resume_lost(driver, branch.bind(py), *steps),
             What::Throw(..) => Ok(()),
@@ -167,7 +174,7 @@ impl Hook {
             What::Together(_) => "<cano: wake branches>",
             What::Release(_) => "<cano: cancel branches>",
             What::Throw(..) => "<cano: throw into a branch>",
-            What::LookAgain(..) | What::LookOn(_) => "<cano: look at a branch again>",
+            What::Look | What::LookAgain(..) | What::LookOn(_) => "<cano: look at a branch again>",
         }
     }
 
@@ -190,7 +197,10 @@ impl Hook {
 pub(crate) fn guarded(driver: &Bound<'_, SplitDriver>, work: impl FnOnce() -> PyResult<()>) -> PyResult<()> {
     let _inside = Inside::enter(driver.py());
     crate::fail::crossing();
-    let answer = protected(driver, work);
+    let answer = protected(driver, || {
+        crate::fail::point();
+        work()
+    });
     let ended = protected(driver, || driver.get().end_turn(driver));
     let answer = or_break_off(driver, answer.and(ended));
     crate::fail::crossing();

@@ -180,11 +180,12 @@ impl SplitDriver {
         Ok(!state.pumping.get() && !state.polling.get())
     }
 
-    /// Ends the split with an error of ours.
+    /// Ends the split with an error of ours. What was to resume a branch may have been lost with it.
     pub(crate) fn fail_internally(&self, slf: &Bound<'_, Self>, error: PyErr) -> PyResult<()> {
         let state = self.state()?;
         self.count_anew(state);
         state.failure.set(Some(error.into_value(slf.py()).into_any()));
+        self.look_later(slf, state)?;
         self.stop(slf, state)?;
         self.discard_landed(slf.py())?;
         self.wake(slf, state)

@@ -231,15 +231,18 @@ impl MemoryStore {
                 type_name(r#fn)?
             )));
         }
-        let _inside = crate::leaving::Inside::enter(py); // the function is the user's
-        let entered = self.lock.enter(py)?;
-        let old = self.values(py).get_item(&key)?;
-        let outcome = match &old {
-            Some(old) => self.replace(&key, old, r#fn),
-            None => Err(key_not_found(&key)),
-        };
-        drop(entered);
-        outcome.map(|(new, _)| new)
+        // The function is the user's.
+        crate::hook::caught(py, || {
+            let entered = self.lock.enter(py)?;
+            crate::fail::point();
+            let old = self.values(py).get_item(&key)?;
+            let outcome = match &old {
+                Some(old) => self.replace(&key, old, r#fn),
+                None => Err(key_not_found(&key)),
+            };
+            drop(entered);
+            outcome.map(|(new, _)| new)
+        })
     }
 
     /// Whether there is a value under `key`. What is no string is no key.

@@ -31,6 +31,17 @@ impl SplitDriver {
         }
     }
 
+    /// Has the loop look again: here somebody may be half-way through something.
+    pub(super) fn look_later(&self, slf: &Bound<'_, Self>, state: &State) -> PyResult<()> {
+        let nobody = state.live.borrow().is_empty();
+        if nobody { Ok(()) } else { call_soon(self.event_loop.bind(slf.py()), Hook::look(slf)?.as_any()) }
+    }
+
+    /// The loop calls for that.
+    pub(crate) fn look(&self, slf: &Bound<'_, Self>) -> PyResult<()> {
+        self.look_again(slf, self.state()?)
+    }
+
     pub(super) fn look_at_all(&self, slf: &Bound<'_, Self>, state: &State) -> PyResult<()> {
         state.looks_again.set(false);
         let all = state.live.borrow().losers();
