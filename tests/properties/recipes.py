@@ -167,8 +167,7 @@ class Cook:
         if kind == "timeout":
             return kind, self.duration(), self.steps(depth + 1)
         if kind == "group":
-            # Of one child: a TaskGroup keeps its children in a set, and cancels them in an order of its own.
-            return kind, [self.steps(depth + 1)]
+            return kind, [self.steps(depth + 1) for _ in range(self.others.choice((1, 1, 2, 3)))]
         if kind == "clean up":
             return kind, self.steps(depth + 1), self.steps(depth + 2)
         if kind in ("swallow", "shield", "child"):

@@ -51,6 +51,23 @@ ERRORS: dict[str, type[BaseException]] = {
 }
 
 
+class InOrder(dict[Any, None]):
+    """A set that goes through its members in the order in which they came."""
+
+    add = dict.setdefault
+
+    def discard(self, member: Any) -> None:
+        self.pop(member, None)
+
+
+class Group(asyncio.TaskGroup):
+    """Keeps its children in order: in a set they would be cancelled by their addresses, differently each time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._tasks: Any = InOrder()
+
+
 def tell(value: Any) -> Any:
     """Describe a value or an error so that descriptions of equal things are equal."""
     if isinstance(value, SplitResult):
@@ -381,7 +398,7 @@ class World:
             except TimeoutError:
                 self.note(place, "timed out")
         elif kind == "group":
-            async with asyncio.TaskGroup() as group:
+            async with Group() as group:
                 for number, steps in enumerate(step[1]):
                     group.create_task(self.perform(f"{place}/{number}", steps))
         elif kind == "clean up":
