@@ -15,7 +15,6 @@
     │   ├── KeyNotFoundError       + KeyError        .key
     │   └── TypeMismatchError      + TypeError       .key .expected .found
     ├── EngineUnavailableError     + RuntimeError    the engine asked for is not here
-    ├── ForkedError                + RuntimeError    used in a forked child what belongs to the parent
     └── InternalError              + RuntimeError    a defect of this package
 
 Facts are attributes, so nobody has to parse a message: `category`, `state`, `task`, `attempt`, `path`, and
@@ -42,7 +41,6 @@ __all__ = [
     "CanoError",
     "ConfigurationError",
     "EngineUnavailableError",
-    "ForkedError",
     "InternalError",
     "JoinError",
     "KeyNotFoundError",
@@ -367,12 +365,6 @@ class EngineUnavailableError(CanoError, RuntimeError):
     """The engine that was asked for is not available here; the message says why and how to get it."""
 
     category = "engine_unavailable"
-
-
-class ForkedError(CanoError, RuntimeError):
-    """A forked child process used what belongs to its parent: a run, a loop, a pool of threads."""
-
-    category = "forked"
 
 
 class InternalError(CanoError, RuntimeError):

@@ -16,7 +16,6 @@ from cano import (
     CanoError,
     ConfigurationError,
     EngineUnavailableError,
-    ForkedError,
     InternalError,
     JoinError,
     KeyNotFoundError,
@@ -65,7 +64,6 @@ EVERY_ERROR = [
     KeyNotFoundError("key"),
     TypeMismatchError("key", int, str),
     EngineUnavailableError("no", **WHERE),
-    ForkedError("no", **WHERE),
     InternalError("no", **WHERE),
 ]
 
@@ -90,7 +88,6 @@ def test_the_list_above_is_complete() -> None:
         (KeyNotFoundError, KeyError),
         (TypeMismatchError, TypeError),
         (EngineUnavailableError, RuntimeError),
-        (ForkedError, RuntimeError),
         (InternalError, RuntimeError),
         (RetryExhaustedError, TaskError),
         (KeyNotFoundError, StoreError),
