@@ -225,7 +225,7 @@ def test_real_signals_at_random_moments(engine: str, tried: Callable[..., None])
     """Under `asyncio.run`, which turns the signal into a cancellation: whatever was running is cleaned up, and nothing hangs."""
     rng = random.Random(f"{SEED} signals")
     interrupted = 0
-    rounds = 1_000 if SOAK else 25
+    rounds = 2_000 if SOAK else 25
     for number in range(rounds):
         trace = Trace()
         delay = rng.uniform(0.0, 0.02)

@@ -1,7 +1,7 @@
 """A panic in the native engine becomes `InternalError`, wherever it happens; the process, the loop and later runs go on.
 
-Panics are injected at each transition that is reported to a machine, in each callback of the loop and each step of a worker, where
-a coroutine is let go of and where a store is locked: one alone, one that is followed by another at the next such point, and
+Panics are injected at each transition that is reported to a machine, in each callback of the loop, each step of a worker, where a
+coroutine is let go of and where a store is locked: one alone, one that is followed by another at the next such point, and
 five in a row; in a build of the native module made for this (`fail_points.py`).
 """
 
