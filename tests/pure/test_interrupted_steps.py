@@ -32,6 +32,7 @@ class Split:
         self.loop = loop
         self.now = loop.time
         self.batch: list[Branch] = []
+        self.released = False
         self.turns = 0
         self.timers = Timers(loop, self.end_turn)
         self.ended: list[tuple[int, Any, BaseException | None]] = []

@@ -42,19 +42,21 @@ def in_turns(loop: Clock, count: int, callback: Callable[[Any], Any]) -> list[li
     turns: list[list[Any]] = [[]]
     timers = Timers(loop, lambda: turns.append([]))
 
-    def fire(argument: Any) -> None:
+    def fire(argument: Any) -> bool:
         turns[-1].append(argument)
-        callback(argument)
+        return bool(callback(argument))
 
     for number in range(count):
-        timers.add(1, fire, number)
+        timers.add(loop.time() + 1, fire, number)
     loop.run_until_complete(asyncio.sleep(2))
     return [turn for turn in turns if turn]
 
 
-def test_so_many_fire_in_a_turn(loop: Clock) -> None:
-    turns = in_turns(loop, 2 * CANCELS + 1, lambda _: None)
+def test_so_many_are_cancelled_in_a_turn(loop: Clock) -> None:
+    turns = in_turns(loop, 2 * CANCELS + 1, lambda _: True)
     assert [len(turn) for turn in turns] == [CANCELS, CANCELS, 1]
+    turns = in_turns(loop, 2 * CANCELS + 1, lambda _: False)
+    assert [len(turn) for turn in turns] == [2 * CANCELS + 1]
 
 
 def test_one_that_takes_just_a_slice_ends_the_turn(loop: Clock) -> None:
@@ -204,6 +206,21 @@ class TestRearmed:
             assert fired == [3]
 
         loop.run_until_complete(main())
+
+    def test_no_handle_is_left_of_what_it_had_armed_before(self, loop: Clock) -> None:
+        timers = Timers(loop, lambda: None)
+
+        async def main() -> None:
+            timers.add(3, print, None)
+            timers.add(3000, print, None)
+            loop.move(4)
+            timers.rearm()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            timers.close()
+
+        loop.run_until_complete(main())
+        assert [handle for handle in loop._scheduled if not handle.cancelled()] == []  # type: ignore[attr-defined]
 
     def test_what_is_due_later_is_left_alone(self, loop: Clock) -> None:
         fired: list[int] = []

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from types import CoroutineType
 from typing import Any, Protocol
 
@@ -59,6 +60,9 @@ class Driver(Protocol):
     @property
     def now(self) -> Callable[[], float]: ...
 
+    @property
+    def released(self) -> bool: ...
+
     def arm(self, attempt: Any, due: float) -> Any: ...
 
     def cancel_timer(self, timer: Any) -> None: ...
@@ -72,14 +76,6 @@ class Driver(Protocol):
     def end_turn(self) -> None: ...
 
 
-def _time_of(driver: Driver, otherwise: float) -> float:
-    """The time on the loop's clock, asked on a worker: one that raises there must not keep what the worker has to tell."""
-    try:
-        return driver.now()
-    except Exception:
-        return otherwise
-
-
 class ThreadAttempt:
     """An attempt on a worker thread. It cannot be stopped: cancelled, its result is dropped."""
 
@@ -88,10 +84,12 @@ class ThreadAttempt:
         "_driver",
         "_function",
         "attempt",
+        "begun",
         "context",
         "ended",
         "error",
         "index",
+        "limit",
         "outcome",
         "over",
         "released",
@@ -108,6 +106,7 @@ class ThreadAttempt:
         function: Callable[..., Any],
         arguments: tuple[Any, ...],
         context: contextvars.Context,
+        limit: float | None,
     ) -> None:
         self._driver: Driver | None = driver
         self._function = function
@@ -115,7 +114,9 @@ class ThreadAttempt:
         self.index = index
         self.attempt = attempt
         self.context = context
-        self.started = 0.0  # written by the worker; 0 while the attempt waits for one
+        self.limit = limit
+        self.begun = False  # written by the worker, like the next four
+        self.started = 0.0
         self.ended = 0.0
         self.outcome: Any = None
         self.error: BaseException | None = None
@@ -127,23 +128,24 @@ class ThreadAttempt:
     def __call__(self) -> None:
         """Run, on a worker thread."""
         driver = self._driver
-        if self.released or driver is None:
+        if driver is None or driver.released:  # what has not begun at the decision does not begin any more
             return
-        self.started = _time_of(driver, 0.0)
+        with suppress(Exception):  # of the loop's clock: it must not keep what the worker has to tell
+            self.started = driver.now()
+            self.begun = True  # once it is known when: the limit counts from there
         try:
             self.outcome = self.context.run(self._function, *self._arguments)
         except BaseException as error:
             self.error = error
-        self.ended = _time_of(driver, self.started)
+        try:
+            self.ended = driver.now()
+        except Exception:
+            self.ended = self.started
         wake = driver.landed(self)
         if wake is not None:
             wake_loop(driver.loop, wake)
         # The traceback of what it raised holds this frame, and this frame would hold all other branches.
         del self, driver
-
-    def withdraw(self) -> None:
-        """It is going to be released: it does not begin any more, and what it brings nobody takes."""
-        self.released = True
 
     def release(self) -> None:
         """The split goes on without it, now: nobody waits for the thread."""
@@ -155,19 +157,19 @@ class ThreadAttempt:
         if self.released and not self.over:
             self._end(CANCELLED)
 
-    def expire(self, _: Any) -> None:
+    def expire(self, _: Any) -> bool:
         """The timer fired. The attempt's time counts from the moment a worker took it up, which may be later."""
         driver = self._driver
-        if driver is None or self.over:
-            return
-        limit = driver.plan.attempt_timeout or 0.0
-        due = (self.started or driver.now()) + limit
+        if driver is None or self.over or driver.released:
+            return True
+        due = (self.started if self.begun else driver.now()) + (self.limit or 0.0)
         if due > driver.now() + 1e-9:
             self.timer = driver.arm(self, due)
-            return
-        self.timer = None
-        self.timed_out = True
-        self._end(CANCELLED)
+        else:
+            self.timer = None
+            self.timed_out = True
+            self._end(CANCELLED)
+        return True
 
     def _end(self, outcome: int) -> None:
         driver, self._driver = self._driver, None
@@ -179,7 +181,11 @@ class ThreadAttempt:
 
 
 class TaskAttempt:
-    """An attempt that is a real `asyncio.Task`: for `introspect=True` and loops with a task factory."""
+    """An attempt that is a real `asyncio.Task`: for `introspect=True` and loops with a task factory.
+
+    Nobody can tell when it takes a step, so that all of a split are released at once, not some in each turn: one that woke by
+    itself before its turn would go on, and be cut off in its clean-up.
+    """
 
     __slots__ = ("_driver", "_task", "attempt", "index", "released", "started", "timed_out", "timer")
 
@@ -236,18 +242,16 @@ class TaskAttempt:
             self._task.remove_done_callback(self._done)
             self._task.add_done_callback(self._done)
 
-    def withdraw(self) -> None:
-        """It is going to be released, which is when its task hears of it."""
-
     def release(self) -> None:
         """Cancel it because the split goes on without it; once."""
         if not self.released and self._task is not None:
             self._task.cancel()
             self.released = True  # not before: an interrupt may come out of what it waits for
 
-    def expire(self, _: Any) -> None:
+    def expire(self, _: Any) -> bool:
         """The attempt's time is up."""
         self.timer = None
         if self._task is not None and not self.released and not self._task.done():
             self.timed_out = True
             self._task.cancel()
+        return True

@@ -413,11 +413,21 @@ pub(crate) fn release(branch: &Bound<'_, Branch>) -> PyResult<()> {
     Ok(())
 }
 
+/// A loser is about to take a step: if its turn to be told has not come, it is told with that.
+#[inline]
+pub(crate) fn overtake(state: &State) {
+    if !state.released.replace(true) {
+        state.must_cancel.set(true);
+        state.cancels.set(state.cancels.get() + 1);
+    }
+}
+
 /// An attempt's time is up.
 pub(crate) fn expire(branch: &Bound<'_, Branch>) -> PyResult<()> {
     let state = branch.get().state()?;
     state.timer.set(0);
-    if !state.is_done() && !state.released.get() {
+    let released = state.driver.get(branch.py()).is_none_or(|driver| driver.get().is_released());
+    if !state.is_done() && !released {
         state.timed_out.set(true);
         interface::cancel(branch, state, None)?;
     }

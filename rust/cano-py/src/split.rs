@@ -30,6 +30,7 @@ mod together;
 mod turn;
 
 use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use cano_engine::{Landing, MachineError, SplitMachine, Verdict, WakeFlag};
 use pyo3::intern;
@@ -65,6 +66,8 @@ pub(crate) struct SplitDriver {
     /// Sync attempts that ended on their threads; the only thing other threads write.
     landed: Landing<Py<PyAny>>,
     landing: WakeFlag,
+    /// All that lives is a loser: it has been told, or is told at its next step; and what has not begun does not begin.
+    released: AtomicBool,
     /// What the workers of a sync split over data take and bring.
     pub(crate) exchange: Exchange,
     /// The context a run was in when it entered the split.
@@ -82,6 +85,11 @@ impl SplitDriver {
     #[inline]
     pub(super) fn state(&self) -> PyResult<&State> {
         self.state.get()
+    }
+
+    #[inline]
+    pub(crate) fn is_released(&self) -> bool {
+        self.released.load(Ordering::Relaxed)
     }
 
     /// What `of` gives of the suspended branches, for `crate::collector`.

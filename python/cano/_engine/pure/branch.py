@@ -35,6 +35,7 @@ class Split(Driver, Protocol):
 
     batch: list[Branch]
     timers: Timers
+    released: bool
 
     def look_again(self) -> None: ...
 
@@ -197,6 +198,12 @@ class Branch:
                 self._context.run(self._wakeup, self._fut_waiter)
 
     def _step(self, error: BaseException | None) -> None:
+        split = self.split
+        assert split is not None  # it has not ended
+        if split.released and not self.released:  # it woke before its turn to be told has come
+            self._must_cancel = True
+            self._num_cancels_requested += 1
+            self.released = True
         if self._must_cancel:
             if not isinstance(error, asyncio.CancelledError):
                 error = self._make_cancelled_error()
@@ -229,8 +236,6 @@ class Branch:
             self._park(yielded)
             self._yielded = None
             return
-        split = self.split
-        assert split is not None
         if error is not None:
             _forget_the_engine(error)
         self._finish(outcome, result, error)
@@ -321,12 +326,14 @@ class Branch:
             self.cancel()
             self.released = True
 
-    def expire(self, _: Any) -> None:
+    def expire(self, _: Any) -> bool:
         """The attempt's time is up."""
         self.timer = None
-        if self._outcome is None and not self.released:
+        split = self.split
+        if split is not None and not split.released:
             self.timed_out = True
             self.cancel()
+        return True
 
     # --- the interface of a Task ----------------------------------------------------------------------------------
 

@@ -39,7 +39,7 @@ def _nothing() -> None:
 class Timers:
     """Timers on the loop's clock; used on the loop's thread only."""
 
-    __slots__ = ("_after", "_dead", "_handle", "_heap", "_loop", "_serial", "_swept")
+    __slots__ = ("_after", "_armed", "_dead", "_handle", "_heap", "_loop", "_serial", "_swept")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, after: Callable[[], None]) -> None:
         self._loop = loop
@@ -49,9 +49,13 @@ class Timers:
         self._serial = 0
         self._dead = 0
         self._handle: asyncio.TimerHandle | None = None
+        self._armed = 0.0  # for when: uvloop's handle does not always know
 
-    def add(self, when: float, callback: Callable[[Any], None], argument: Any) -> Timer:
-        """Call `callback(argument)` once the loop's clock has reached `when`."""
+    def add(self, when: float, callback: Callable[[Any], bool | None], argument: Any) -> Timer:
+        """Call `callback(argument)` once the loop's clock has reached `when`.
+
+        It returns true if it has cancelled something: of those only so many are called in a turn of the loop.
+        """
         self._serial += 1
         timer: Timer = [when, self._serial, callback, argument]
         heap = self._heap
@@ -108,7 +112,7 @@ class Timers:
         if first and first[0][0] <= self._loop.time():
             # Soon, and beside the handle there may be: one made anew at each turn, as the cancellations of an anyio scope come,
             # would be put off for ever.
-            self._loop.call_soon(self._fire)
+            self._loop.call_soon(self._fire_soon)
             return
         if self._handle is not None:
             self._handle.cancel()
@@ -126,10 +130,16 @@ class Timers:
             return
         when = first[0][0]
         if handle is not None:
-            if handle.when() == when:
+            if self._armed == when:
                 return
             handle.cancel()
         self._handle = self._loop.call_at(when, self._fire)
+        self._armed = when
+
+    def _fire_soon(self) -> None:
+        if self._handle is not None:
+            self._handle.cancel()  # what is left gets another
+        self._fire()
 
     def _fire(self) -> None:
         self._handle = None
@@ -138,7 +148,7 @@ class Timers:
             began = self._loop.time()
             now, slice_end = began + 1e-9, began + SLICE
             last = self._serial  # what is added meanwhile has its turn later
-            fired = passed = 0
+            cancelled = passed = 0
             while (heap := self._first()) and heap[0][0] <= now and heap[0][1] <= last:
                 timer = heapq.heappop(heap)
                 callback, argument = timer[2], timer[3]
@@ -149,9 +159,9 @@ class Timers:
                         continue
                 else:
                     timer[2] = timer[3] = None
-                    callback(argument)
-                    fired += 1
-                if fired == CANCELS or self._loop.time() >= slice_end:
+                    if callback(argument):
+                        cancelled += 1
+                if cancelled == CANCELS or self._loop.time() >= slice_end:
                     break
         finally:
             # What is left is due, and fires in the next turn; also when a BaseException stopped us, or the clock raised.

@@ -1,5 +1,7 @@
 //! What becomes of attempts, and how a split is decided.
 
+use std::sync::atomic::Ordering;
+
 use cano_engine::{SplitMachine, SplitPhase, Verdict};
 use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
 use pyo3::intern;
@@ -419,18 +421,13 @@ impl SplitDriver {
         }
         self.give_room(py, state)?;
         self.forget_items(py, state)?;
-        let others = state.live.borrow().others(py);
-        for other in others {
-            other.bind(py).call_method0(intern!(py, "withdraw"))?;
-        }
+        self.released.store(true, Ordering::Relaxed);
         let losers = state.live.borrow().losers();
         if !losers.is_empty() {
+            // Real tasks all at once: nobody can tell when one takes a step.
+            let most = if state.real_tasks { losers.len() } else { CANCELS };
             *state.losers.borrow_mut() = losers;
-            self.release_some(slf, state, CANCELS)?;
-            let left = !state.live.borrow().is_empty();
-            if left {
-                self.add_timer(slf, self.now_at(py)? + LOSER_PATIENCE, Due::StillRunning)?;
-            }
+            self.release_some(slf, state, most)?;
         }
         self.wake(slf, state)
     }
@@ -445,8 +442,18 @@ impl SplitDriver {
                 break; // what one waits for may be anything, and raise when it is cancelled
             }
         }
-        let scheduled = self.schedule_release(slf, state);
+        let all = state.losers.borrow().is_empty();
+        let scheduled = if all { self.await_losers(slf, state) } else { self.schedule_release(slf, state) };
         answer.and(scheduled)
+    }
+
+    /// All have been told: whoever does not end soon is named in a warning.
+    fn await_losers(&self, slf: &Bound<'_, Self>, state: &State) -> PyResult<()> {
+        let nobody = state.live.borrow().is_empty();
+        if nobody {
+            return Ok(());
+        }
+        self.add_timer(slf, self.now_at(slf.py())? + LOSER_PATIENCE, Due::StillRunning).map(drop)
     }
 
     fn release_one(&self, py: Python<'_>, state: &State, loser: Loser) -> PyResult<()> {

@@ -105,6 +105,9 @@ impl<'a, 'py> Entered<'a, 'py> {
             return Ok(());
         }
         self.switch_to(branch, its)?;
+        if self.driver.get().is_released() {
+            branch::overtake(its);
+        }
         crate::fail::crossing();
         let answer = branch::take_step(branch, its, error);
         crate::fail::crossing();

@@ -27,6 +27,12 @@ impl SplitDriver {
         self.clock.now(py)
     }
 
+    /// Whether all that lives is a loser; from any thread.
+    #[getter]
+    fn released(&self) -> bool {
+        self.is_released()
+    }
+
     /// Has an attempt told when its time is up.
     fn arm(slf: &Bound<'_, Self>, attempt: Py<PyAny>, due: f64) -> PyResult<TimerId> {
         slf.get().add_timer(slf, due, Due::OtherAttempt(attempt))

@@ -125,7 +125,7 @@ impl SplitDriver {
         let job = CLASS
             .get_or_try_init(py, || py.import("cano._engine.attempts")?.getattr("ThreadAttempt").map(Bound::unbind))?
             .bind(py)
-            .call1((slf, index, attempt, &call.function, arguments, context))?;
+            .call1((slf, index, attempt, &call.function, arguments, context, state.limit_of(index)))?;
         self.register(state, index, job.clone().unbind());
         state.jobs.borrow_mut().push(job.clone().unbind());
         self.arm_other(slf, state, index, &job)

@@ -157,11 +157,6 @@ impl Live {
         }
     }
 
-    /// The attempts that are no branches.
-    pub(super) fn others(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
-        self.others.values().map(|(_, other)| other.clone_ref(py)).collect()
-    }
-
     /// What `of` gives of the suspended branches.
     pub(super) fn of_each<T>(&self, of: impl Fn(&Branch) -> Option<T>) -> Vec<T> {
         self.places.iter().flatten().filter_map(|one| of(one.branch.get())).collect()

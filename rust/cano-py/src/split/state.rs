@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::sync::atomic::AtomicBool;
 
 use cano_engine::{Landing, SplitMachine, WakeFlag};
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -167,6 +168,7 @@ impl SplitDriver {
             }),
             landed: Landing::default(),
             landing: WakeFlag::default(),
+            released: AtomicBool::new(false),
             exchange: Exchange::default(),
             snapshot: snapshot.unbind(),
             event_loop: event_loop.unbind(),

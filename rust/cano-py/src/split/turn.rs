@@ -361,9 +361,7 @@ impl SplitDriver {
 
     fn take_landed(&self, slf: &Bound<'_, Self>, state: &State, attempt: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
-        if attempt.getattr(intern!(py, "released"))?.is_truthy()?
-            || attempt.getattr(intern!(py, "over"))?.is_truthy()?
-        {
+        if self.is_released() || attempt.getattr(intern!(py, "over"))?.is_truthy()? {
             return py
                 .import(intern!(py, "cano._engine.threads"))?
                 .call_method1(intern!(py, "discard"), (attempt.getattr(intern!(py, "outcome"))?,))

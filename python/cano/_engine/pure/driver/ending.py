@@ -6,7 +6,7 @@ from collections import deque
 from typing import Any
 
 from cano._engine import failures
-from cano._engine.attempts import CANCELLED, ERROR, FATAL, ThreadAttempt
+from cano._engine.attempts import CANCELLED, ERROR, FATAL
 from cano._engine.losers import LOSER_PATIENCE, warn_of_losers
 from cano._engine.pure.join import ASK
 from cano._engine.pure.split import STOPPED
@@ -201,16 +201,10 @@ class Ending(State):
         self._items.clear()
         if self._feeder is not None and not self._feeder.done():
             self._feeder.cancel()  # and with it the room that it waits for
-        losers = deque(self._live.values())
-        if self._threads:
-            for attempt in losers:
-                if type(attempt) is ThreadAttempt:
-                    attempt.withdraw()
-        self._losers = losers
+        self.released = True
+        losers = self._losers = deque(self._live.values())
         if losers:
-            self._release_some(len(losers), len(losers) if at_once else CANCELS)
-            if self._live:
-                self.timers.add(self.now() + LOSER_PATIENCE, self._still_running, None)
+            self._release_some(len(losers), len(losers) if at_once or self._real_tasks else CANCELS)
         self._wake()
 
     def _release_some(self, left: int, most: int = CANCELS) -> None:
@@ -226,7 +220,10 @@ class Ending(State):
             self._losers = None  # whom it has not reached is not known
             raise
         finally:  # what one waits for may be anything, and raise when it is cancelled
-            self._schedule_release()
+            if self._losers:
+                self._schedule_release()
+            elif self._live:
+                self.timers.add(self.now() + LOSER_PATIENCE, self._still_running, None)
 
     def _schedule_release(self) -> None:
         if self._losers:

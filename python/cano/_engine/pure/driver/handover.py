@@ -56,7 +56,7 @@ class Handover(Launch):
             self.end_turn()
 
     def _take_landed(self, attempt: ThreadAttempt) -> None:
-        if attempt.released or attempt.over:
+        if self.released or attempt.over:
             discard(attempt.outcome)
             return
         attempt.over = True

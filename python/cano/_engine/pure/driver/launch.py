@@ -37,9 +37,8 @@ class Launch(Ending):
             self._scope.emit("branch_start", task=self.plan.name, branch=index, attempt=attempt)
         context = self._snapshot.copy()
         if call.kind == THREAD:
-            job = ThreadAttempt(self, index, attempt, call.function, arguments, context)
+            job = ThreadAttempt(self, index, attempt, call.function, arguments, context, self._limit_of(index))
             self._live[index] = job
-            self._threads = True
             self._jobs.append(job)
             self._arm(job)
             return
@@ -78,7 +77,7 @@ class Launch(Ending):
         branch.started = started
         self._live[index] = branch
         branch.begin()
-        if (self.plan.attempt_timeout is not None or self._own) and not branch.done() and not branch.released:
+        if (self.plan.attempt_timeout is not None or self._own) and not branch.done() and not self.released:
             self._arm(branch)
 
     def _arm(self, attempt: Attempt) -> None:

@@ -65,10 +65,10 @@ class State:
         self._room: asyncio.Future[bool] | None = None
         self._machine: SplitMachine
         self._opened = False
-        self._losers: deque[Attempt] | None = None  # live at the end, and not told so yet
+        self.released = False  # all that lives is a loser: it has been told, or is told at its next step
+        self._losers: deque[Attempt] | None = None  # those that have not been told
         self._looks: deque[Attempt] = deque()  # to be looked at: something may have been lost
         self._looks_again = False  # afterwards, all of them
-        self._threads = False  # a sync attempt was made
         # Attempts that are suspended or on a thread, by branch index: the strong references that keep them alive.
         self._live: dict[int, Attempt] = {}
         self._items: dict[int, tuple[Call, Any]] = {}  # of branches that back off or wait for a permit again
