@@ -613,3 +613,18 @@ def test_a_signal_handler_of_the_loop(engine: str, loop: Loop) -> None:
     with pytest.raises(RunCancelledError, match="signal"):
         loop.run_until_complete(main())
     loop.remove_signal_handler(signal.SIGUSR1)
+
+
+async def _short_sleeps(engine: str) -> list[int]:
+    async def branch(item: int) -> int:
+        await cano.sleep(0.0004 - item * 0.0001)
+        return item
+
+    return (await fan_out(branch, range(3), engine=engine)).outputs()
+
+
+def test_sleeps_that_are_shorter_than_the_loop_can_tell(make_loop: Callable[[], Loop], engine: str) -> None:
+    """uvloop counts in milliseconds; what is due at once for it has a handle that does not know when."""
+    loop = make_loop()
+    for _ in range(20):
+        assert loop.run_until_complete(_short_sleeps(engine)) == [0, 1, 2]
