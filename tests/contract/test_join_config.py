@@ -245,3 +245,11 @@ def test_what_validate_reports() -> None:
 def test_every_problem_is_reported_at_once() -> None:
     config = JoinConfig(JoinStrategy.PartialTimeout, "next", bulkhead=0, min_successes=9)
     assert len(config.problems(3)) == 3
+
+
+def test_a_state_whose_repr_raises_can_be_shown() -> None:
+    class Mute:
+        def __repr__(self) -> str:
+            raise OSError("no words")
+
+    assert "Mute whose repr raised OSError" in repr(JoinConfig(JoinStrategy.All, Mute()))
