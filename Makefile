@@ -102,9 +102,12 @@ wheels: $(STAMPS)/maturin ## build a wheel per interpreter of PYTHONS= into dist
 	$(BIN)/maturin sdist --out dist
 	$(BIN)/python -m tools.build_wheels --out dist --test "$(WHEEL_TESTS)" $(PYTHONS)
 
-soak: build $(STAMPS)/test ## the whole suite in its long form, recorded for docs/reliability.md (SOAK_SECONDS= for each random test)
+soak: build $(STAMPS)/test ## the long form of everything, recorded for docs/reliability.md (SOAK_SECONDS= for each random test; hours)
+	@# With ARGS, of what they choose; without, what is not a test as well: coverage, mutants, wheels.
 	CANO_SOAK=1 CANO_FUZZ_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest -o faulthandler_timeout=$$(( $(SOAK_SECONDS) + 3600 )) \
-		--record=$(RECORD) $(ARGS); ended=$$?; $(MAKE) --no-print-directory reliability && exit $$ended
+		--record=$(RECORD) $(ARGS); ended=$$?; \
+		$(if $(ARGS),,for more in coverage mutants-python mutants wheels; do $(MAKE) --no-print-directory $$more || ended=$$?; done;) \
+		$(MAKE) --no-print-directory reliability && exit $$ended
 
 coverage: build $(STAMPS)/test $(STAMPS)/coverage ## lines and branches of the pure engine's core that no test reaches (none)
 	$(BIN)/python -m coverage run -m pytest --quiet --engine python tests/contract tests/pure tests/properties \
