@@ -1,4 +1,5 @@
-"""Random workflows run on both engines: the same results, the same events in the same order, the same errors.
+"""Random workflows run on both engines: the same results, the same events in the same order, the same errors; and what their
+splits come to is what the model says.
 
 `CANO_FUZZ_SECONDS=600` goes on for ten minutes from a random seed; `CANO_FUZZ_SEED=7` replays one. A failing seed is
 printed with its recipe.
@@ -10,8 +11,10 @@ import os
 import pprint
 import random
 import time
+from typing import Any
 
 import pytest
+from tests.properties.model import judge
 from tests.properties.recipes import Cook
 from tests.properties.world import World
 
@@ -36,13 +39,15 @@ def in_one_order(trace: list[tuple]) -> list[tuple]:
     return ordered
 
 
-def check(seed: int, engines: tuple[str, str]) -> None:
-    """Run a seed on two engines and compare the traces."""
+def check(seed: int, engines: tuple[str, str]) -> int:
+    """Run a seed on two engines, compare the traces with each other and the model; how many splits that judged."""
     recipe = Cook(seed).run()
     worlds = [World(recipe, engine) for engine in engines]
-    traces = [in_one_order(world.run()) for world in worlds]
+    ran = [world.run() for world in worlds]
+    judged = [judge_of(seed, recipe, trace) for trace in ran]
+    traces = [in_one_order(trace) for trace in ran]
     if traces[0] != traces[1] and any(world.loop.tied() for world in worlds):
-        return
+        return sum(judged)
     for number, (first, second) in enumerate(zip(*traces, strict=False)):
         if first != second:
             told = "\n".join(map(str, traces[0][max(0, number - 8) : number]))
@@ -55,6 +60,18 @@ def check(seed: int, engines: tuple[str, str]) -> None:
     left = [facts[2] for facts in traces[0] if facts[1] == "left"]
     assert left in ([], [0]), f"seed {seed}: something outlives its run"
     assert not [facts for facts in traces[0] if facts[1] == "unhandled"], f"seed {seed}"
+    return sum(judged)
+
+
+def judge_of(seed: int, recipe: dict[str, Any], trace: list[tuple]) -> int:
+    """Judge a trace; who fails names the seed."""
+    try:
+        return judge(recipe, trace)
+    except AssertionError as error:
+        pytest.fail(
+            f"seed {seed}: {error}\n{pprint.pformat(recipe, width=140)}\n{pprint.pformat(trace, width=140)}",
+            pytrace=False,
+        )
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +87,9 @@ def engines() -> tuple[str, str]:
 @pytest.mark.timeout(600 if COUNT > 2_000 else 300)
 @pytest.mark.parametrize("first", range(0, COUNT, CHUNK))
 def test_engines_agree(engines, first, tried):
-    for seed in range(first, first + CHUNK):
-        check(seed, engines)
-    tried(workflows=CHUNK)
+    judged = sum(check(seed, engines) for seed in range(first, first + CHUNK))
+    assert judged > CHUNK / 10
+    tried(workflows=CHUNK, splits_judged=judged)
 
 
 def test_everything_happens_sometimes(engines):
@@ -112,3 +129,18 @@ def test_engines_agree_for_a_while(engines, tried):
         seed += 1
     tried(workflows=seed - first)
     print(f"{seed - first} workflows, seeds {first} to {seed - 1}")
+
+
+def test_the_judge_notices_what_is_wrong():
+    """A verdict that comes an end of a branch too early, or too late, does not pass."""
+    noticed = 0
+    for seed in range(200):
+        recipe = Cook(seed).run()
+        trace = World(recipe, "python").run()
+        ends = [at for at, facts in enumerate(trace) if facts[1:3] == ("event", "branch_success")]
+        for at in ends:
+            for changed in ([*trace[:at], *trace[at + 1 :]], [*trace[:at], trace[at], *trace[at:]]):
+                with pytest.raises(AssertionError):
+                    judge(recipe, changed)
+                noticed += 1
+    assert noticed > 100

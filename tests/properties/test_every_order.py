@@ -1,6 +1,6 @@
-"""Every strategy, every pattern of outcomes and every order of completion of a few branches, against a model.
+"""Every strategy, every pattern of outcomes and every order of completion of a few branches, against the model.
 
-The model is the contract's table, written without a look at the engines. Up to four branches by default;
+Up to four branches by default;
 `CANO_FUZZ_SECONDS` adds the fifth.
 """
 
@@ -14,6 +14,7 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
+from tests.properties.model import Case, model
 
 from cano import JoinError, JoinStrategy, SplitTimeoutError, fan_out
 
@@ -23,60 +24,6 @@ DEADLINE = 100
 pytestmark = pytest.mark.fault("random")
 
 Options = dict[str, Any]
-Case = tuple[tuple[str, ...], tuple[int, ...]]  # outcomes by index; the indices of those that end, in order
-
-
-# --- the model ---
-
-
-def proceeds(kind: str, need: Any, ok: int, bad: int, total: int) -> bool:
-    if kind == "all":
-        return ok == total
-    if kind == "any":
-        return ok == 1
-    if kind in ("quorum", "partial results"):
-        return ok == need
-    if kind == "percentage":
-        return ok >= need * total
-    if kind == "partial timeout":
-        return ok + bad == total > 0 and ok >= need
-    return ok + bad > 0 and 2 * ok >= total  # "custom": half of them
-
-
-def fails(kind: str, need: Any, ok: int, bad: int, total: int) -> bool:
-    if kind == "all":
-        return bad > 0 if need == "fail fast" else bad > 0 and ok + bad == total
-    if kind == "any":
-        return bad == total
-    if kind in ("quorum", "partial results"):
-        return bad > total - need
-    if kind == "percentage":
-        return total - bad < need * total
-    return ok + bad == total
-
-
-def model(kind: str, need: Any, case: Case) -> tuple[str, list[int], list[int], list[int]]:
-    """What the contract says: the verdict, who succeeded and who failed in order, and who was cancelled."""
-    outcomes, order = case
-    total = len(outcomes)
-    ok: list[int] = []
-    bad: list[int] = []
-    verdict = ""
-    for index in (None, *order):
-        if index is not None:
-            (ok if outcomes[index] == "ok" else bad).append(index)
-        if index is not None or kind != "custom" or total == 0:  # a function is asked after completions
-            if proceeds(kind, need, len(ok), len(bad), total):
-                verdict = "proceeds"
-            elif fails(kind, need, len(ok), len(bad), total):
-                verdict = "fails"
-        if verdict:
-            break
-    if not verdict:
-        verdict = "times out"
-        if kind == "partial timeout":
-            verdict = "proceeds" if ok + bad and len(ok) >= need else "fails"
-    return verdict, ok, bad, sorted(set(range(total)) - {*ok, *bad})
 
 
 # --- the engines ---

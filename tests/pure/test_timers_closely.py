@@ -207,6 +207,21 @@ class TestRearmed:
 
         loop.run_until_complete(main())
 
+    def test_twice_in_a_turn_it_fires_once(self, loop: Clock) -> None:
+        fired: list[int] = []
+        timers = Timers(loop, lambda: None)
+
+        async def main() -> None:
+            timers.add(3, fired.append, 3)
+            loop.move(3)
+            timers.rearm()
+            timers.rearm()
+            await asyncio.sleep(0)
+            assert fired == [3]
+            assert timers._handle is None
+
+        loop.run_until_complete(main())
+
     def test_no_handle_is_left_of_what_it_had_armed_before(self, loop: Clock) -> None:
         timers = Timers(loop, lambda: None)
 
