@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
+from ._engine.outbox import same_loop
 from .observe import KINDS, RunEvent
 from .results import RunReport, SplitResult, StateVisit
 
@@ -73,6 +74,7 @@ class EventQueue:
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run())
             self._task.add_done_callback(self._wake)
+        same_loop(self._task)
         while not self._events:
             if self._task.done():
                 self._task.result()
@@ -89,6 +91,7 @@ class EventQueue:
         task = self._task
         if task is None:
             return
+        same_loop(task)
         interrupted: asyncio.CancelledError | None = None
         if not task.done():
             task.cancel()

@@ -386,3 +386,54 @@ def test_a_consumer_gives_the_loop_its_turn_though_the_clock_stands_still(engine
 
     run(main())
     assert turns >= 20_000 // 2_048
+
+
+@pytest.mark.parametrize("lazily", [False, True])
+async def test_branches_that_wait_for_their_next_attempt_hold_others_back(engine, lazily):
+    """They have been started and not been taken, like those whose results wait."""
+    started: set[int] = set()
+    taken = most = 0
+
+    async def fail(item: int) -> None:
+        nonlocal most
+        started.add(item)
+        most = max(most, len(started) - taken)
+        await asyncio.sleep(1)
+        raise OSError
+
+    async def source() -> Any:
+        for item in range(30):
+            yield item
+
+    items: Any = source() if lazily else range(30)
+    rows = as_completed(fail, items, bulkhead=2, buffer=3, retry=Retry.fixed(1, 60), engine=engine)
+    async for _ in rows:
+        taken += 1
+    assert taken == 30
+    assert 3 < most <= 2 + 3
+
+
+@pytest.mark.real_time
+def test_taken_on_another_loop_it_says_so(engine):
+    first, second = asyncio.new_event_loop(), asyncio.new_event_loop()
+
+    async def branch(item: int) -> int:
+        await asyncio.sleep(0)
+        return item
+
+    async def take(rows: Any) -> Any:
+        return await anext(rows)
+
+    rows = as_completed(branch, range(3), buffer=1, engine=engine)
+    first.run_until_complete(take(rows))
+    with pytest.raises(RuntimeError, match="another one"):
+        second.run_until_complete(take(rows))
+    first.run_until_complete(asyncio.sleep(0.01))
+    for loop in (first, second):
+        tasks = asyncio.all_tasks(loop)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            loop.run_until_complete(asyncio.wait(tasks))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()

@@ -571,3 +571,24 @@ async def test_a_source_that_is_never_awaited_is_closed(engine):
         result = await fan_out(echo, lambda: asynchronously([1]), strategy=JoinStrategy.Quorum(0), engine=engine)
         assert result.total_count == 0
         gc.collect()
+
+
+async def test_a_type_error_of_the_source_itself_is_its_own(engine):
+    class Rows:
+        def __iter__(self) -> Any:
+            return iter("a" + 1)  # type: ignore[operator]
+
+    with pytest.raises(TaskError) as caught:
+        await fan_out(len, Rows(), engine=engine)
+    assert isinstance(caught.value.__cause__, TypeError)
+
+
+async def test_a_cancellation_that_the_source_raises_keeps_its_words(engine):
+    async def source() -> Any:
+        yield 1
+        raise asyncio.CancelledError("of mine")
+
+    with pytest.raises(TaskError, match="CancelledError: of mine") as caught:
+        await fan_out(asyncio.sleep, source(), engine=engine)
+    assert caught.value.__cause__ is not None
+    assert caught.value.__cause__.args == ("of mine",)

@@ -96,10 +96,9 @@ def _open(over: Any, *, made: bool) -> Source:
     if hasattr(over, "__aiter__"):
         source.pending = over
         return source
-    try:
-        source.iterator = iter(over)
-    except TypeError:
-        raise refuse_source(over) from None
+    if not hasattr(over, "__iter__") and not hasattr(over, "__getitem__"):
+        raise refuse_source(over)
+    source.iterator = iter(over)
     if hasattr(over, "__len__"):
         source.total = len(over)
     # A generator is of no use to anybody after its split. Another iterator that the user handed over may be: a file.

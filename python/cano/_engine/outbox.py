@@ -18,8 +18,9 @@ Row = SplitTaskResult[Any]
 class Outbox:
     """Results that ended and were not taken. The engine puts, one consumer takes; both on the loop's thread.
 
-    A split with an outbox starts a branch only while `room()`: a consumer that is slower than the branches holds them
-    back. With `ordered`, results are handed over in index order, and those that wait for an earlier one count as waiting.
+    A split with an outbox starts a branch only while there is `room`: a consumer that is slower than the branches holds
+    them back, and so do branches that wait for their next attempt. With `ordered`, results are handed over in index
+    order, and those that wait for an earlier one count as waiting.
     """
 
     __slots__ = ("_buffer", "_early", "_next", "_ready", "_taker", "_turns", "ordered", "resume", "waiting")
@@ -35,9 +36,9 @@ class Outbox:
         self.waiting = 0
         self.resume: Callable[[], None] | None = None  # the engine's: a result was taken, go on starting
 
-    def room(self) -> bool:
-        """Whether another branch may start."""
-        return self.waiting < self._buffer
+    def room(self, retrying: int) -> bool:
+        """Whether another branch may start, while so many that have started wait for their next attempt."""
+        return self.waiting + retrying < self._buffer
 
     def put(self, index: int, result: Any, error: BaseException | None, attempts: int, duration: float) -> None:
         """Hand over the outcome of a branch."""
@@ -95,6 +96,7 @@ class Collector:
 
     async def take(self) -> Row | None:
         """Wait for the next result; `None` when all were taken. Raises what ended the split early, after its results."""
+        same_loop(self._task)
         row = await self._outbox.take(self._task.done)
         if row is None and self._task.done():
             self._task.result()
@@ -105,6 +107,7 @@ class Collector:
         task = self._task
         if task.get_loop().is_closed():
             return  # under the run: nobody is left that could end it
+        same_loop(task)
         interrupted: asyncio.CancelledError | None = None
         if not task.done():
             task.cancel()
@@ -117,6 +120,14 @@ class Collector:
             task.exception()  # retrieved; the consumer has left
         if interrupted is not None:
             raise interrupted
+
+
+def same_loop(task: asyncio.Task[Any]) -> None:
+    """Refuse to wait for a task of another loop than the one that runs: it may be that nobody runs that one any more."""
+    if task.get_loop() is not asyncio.get_running_loop():
+        raise RuntimeError(
+            "what was begun on one event loop is taken on another one; take it, and close it, where it was begun"
+        )
 
 
 async def _drive(split: Awaitable[Any]) -> None:

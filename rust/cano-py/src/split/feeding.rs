@@ -10,15 +10,17 @@ use crate::branch::Outcome;
 impl SplitDriver {
     /// Whether a fresh branch may start; `None` when the split is decided.
     fn has_room(&self, py: Python<'_>, state: &State) -> PyResult<Option<bool>> {
-        let (decided, may_start) = {
+        let (decided, may_start, retrying) = {
             let machine = state.machine.borrow();
-            (machine.is_decided(), machine.may_start() && !machine.has_retries_due())
+            (machine.is_decided(), machine.may_start() && !machine.has_retries_due(), machine.retrying())
         };
         if decided {
             return Ok(None);
         }
         match &state.outbox {
-            Some(outbox) if may_start => outbox.bind(py).call_method0(intern!(py, "room"))?.is_truthy().map(Some),
+            Some(outbox) if may_start => {
+                outbox.bind(py).call_method1(intern!(py, "room"), (retrying,))?.is_truthy().map(Some)
+            }
             _ => Ok(Some(may_start)),
         }
     }

@@ -128,8 +128,9 @@ impl SplitDriver {
             && machine.may_start()
             && !machine.has_retries_due()
         {
+            let retrying = machine.retrying();
             drop(machine);
-            if !outbox.bind(py).call_method0(intern!(py, "room"))?.is_truthy()? {
+            if !outbox.bind(py).call_method1(intern!(py, "room"), (retrying,))?.is_truthy()? {
                 return Ok(Start::Blocked);
             }
             machine = state.machine.borrow_mut();

@@ -27,7 +27,9 @@ class Feeding(Start):
     def _has_room(self) -> bool:
         """Whether a fresh branch may start: retries that are due go first."""
         machine = self._machine
-        return machine.may_start() and not machine.has_retries_due() and (self._outbox is None or self._outbox.room())
+        if not machine.may_start() or machine.has_retries_due():
+            return False
+        return self._outbox is None or self._outbox.room(machine.retrying)
 
     def offer(self, item: Any) -> bool:
         """Start a branch on an item drawn by `feed`; false when nothing may start now."""
@@ -52,11 +54,13 @@ class Feeding(Start):
 
     def _fed(self, feeder: asyncio.Task[None]) -> None:
         machine = self._machine
-        if feeder.cancelled():
-            if not machine.is_decided():
-                self._source_failed(asyncio.CancelledError())
-        else:
+        error: BaseException | None
+        try:
             error = feeder.exception()
+        except asyncio.CancelledError as cancelled:
+            if not machine.is_decided():
+                self._source_failed(cancelled)
+        else:
             if issubclass(type(error), FATAL):
                 self._fatal, self._fatal_raised = error, True  # its task has raised it through the loop
             if not machine.is_decided():

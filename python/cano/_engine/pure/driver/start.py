@@ -39,7 +39,7 @@ class Start(Handover):
                 index = machine.next_again()
                 if index >= 0:
                     call, item = self._items.pop(index)
-                elif self._source.iterator is None or (outbox is not None and not outbox.room()):
+                elif self._source.iterator is None or (outbox is not None and not outbox.room(machine.retrying)):
                     break
                 else:
                     index = machine.next_start()
