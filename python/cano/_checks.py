@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     Seconds = float | timedelta
     """How a duration is given: seconds, or a `timedelta`."""
 
-__all__ = ["boolean", "came", "count", "fraction", "optional_seconds", "seconds"]
+__all__ = ["boolean", "came", "count", "fraction", "is_async", "optional_seconds", "seconds"]
+
+_CO_COROUTINE = 0x80  # inspect.CO_COROUTINE, without importing inspect
 
 
 def came(value: object) -> str:
@@ -28,6 +30,11 @@ def came(value: object) -> str:
     if isinstance(value, int | float | str):
         return f"{type_name(type(value))} {shorten(value, 60)}"
     return type_name(type(value))
+
+
+def is_async(function: object) -> bool:
+    """Whether a function that nobody would await is an `async def`."""
+    return bool(getattr(getattr(function, "__code__", None), "co_flags", 0) & _CO_COROUTINE)
 
 
 def seconds(value: Seconds, what: str, *, zero: bool = False, infinite: bool = False) -> float:

@@ -108,6 +108,10 @@ class CanoError(Exception):
                 return CanoError, (describe_error(self),)
             return _rebuild, (type(self), portable(self.args), portable(self.__dict__))
 
+    def __copy__(self) -> Any:
+        """Make a shallow copy: the same facts, and the same objects in them."""
+        return _rebuild(type(self), self.args, self.__dict__)
+
 
 class ConfigurationError(CanoError, ValueError):
     """What was written cannot work: a bad number, an unknown state, a join that nothing can satisfy.
@@ -278,6 +282,10 @@ class JoinError(CanoError, ExceptionGroup[Exception]):
             # Members and facts travel as one where they can: a member stays the same object as in `result`.
             return _rebuild_group, (type(self), self.message, portable(([*self.exceptions], self.__dict__)))
 
+    def __copy__(self) -> Any:
+        """Make a shallow copy: the same facts, and the same objects in them."""
+        return _rebuild_group(type(self), self.message, ([*self.exceptions], self.__dict__))
+
 
 class BranchCancelledError(CanoError):
     """A branch ended with `CancelledError` though the engine had not cancelled it.
@@ -381,6 +389,8 @@ def _stand_in(error: BaseException) -> TaskError:
     """What stands for an exception that cannot be a member of a group; it is the `__cause__`."""
     wrapper = TaskError(f"a branch raised {type_name(type(error))}, which is no Exception")
     wrapper.__cause__ = error
+    for note in getattr(error, "__notes__", ()):
+        wrapper.add_note(note)
     return wrapper
 
 

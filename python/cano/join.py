@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar, Final, Generic, TypeVar, final
 from typing import Any as Anything  # JoinStrategy.Any is a strategy
 
-from ._checks import boolean, came, count, fraction, optional_seconds
+from ._checks import boolean, came, count, fraction, is_async, optional_seconds
 from ._frozen import Frozen, fill
 from ._naming import shorten, type_name
 from .errors import ConfigurationError
@@ -19,8 +19,6 @@ __all__ = ["JoinConfig", "JoinProgress", "JoinStrategy", "JoinVerdict"]
 
 S = TypeVar("S", bound=Hashable)
 S2 = TypeVar("S2", bound=Hashable)
-
-_COROUTINE_FUNCTION = 0x80  # inspect.CO_COROUTINE, without importing inspect
 
 
 class JoinVerdict(StrEnum):
@@ -186,7 +184,7 @@ class JoinStrategy(Frozen):
         given: Anything = fn
         if not callable(given) or isinstance(given, type):
             raise ConfigurationError(f"Custom(fn) needs a function of a JoinProgress; got {came(fn)}")
-        if getattr(getattr(fn, "__code__", None), "co_flags", 0) & _COROUTINE_FUNCTION:
+        if is_async(fn):
             raise ConfigurationError(
                 "Custom(fn) needs a plain function; got an async one. A join is decided at a completion, "
                 "so there is nothing to await: look things up in the branches and count here"

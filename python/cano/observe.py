@@ -32,6 +32,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, Final, TypeAlias, final
 
+from ._checks import is_async
 from ._frozen import Frozen, fill
 from ._naming import type_name
 from .errors import ConfigurationError
@@ -57,8 +58,6 @@ KINDS: Final[tuple[str, ...]] = (
     "cancelled",
 )
 """Every kind of event; an observer's method is named `on_` and the kind."""
-
-_COROUTINE_FUNCTION = 0x80  # inspect.CO_COROUTINE, without importing inspect
 
 
 @final
@@ -150,7 +149,7 @@ def check_observer(observer: object) -> None:
         found = True
         if not callable(method):
             problems.append(f"{shown}.on_{kind} must be a method; got {type_name(type(method))}")
-        elif getattr(getattr(method, "__code__", None), "co_flags", 0) & _COROUTINE_FUNCTION:
+        elif is_async(method):
             problems.append(
                 f"{shown}.on_{kind} must be a plain method; got an async one. "
                 "Observers are called in place: hand the event to a queue, and await elsewhere"

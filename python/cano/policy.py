@@ -6,7 +6,7 @@ import math
 import sys
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast, final
 
-from ._checks import came, count, optional_seconds, seconds
+from ._checks import came, count, is_async, optional_seconds, seconds
 from ._frozen import Frozen, fill
 from ._naming import type_name
 from .errors import BranchCancelledError, ConfigurationError, RunCancelledError
@@ -289,6 +289,11 @@ def _which(value: Any, what: str) -> Which | None:
         if classes and all(isinstance(one, type) and issubclass(one, BaseException) for one in classes):
             return classes
     elif callable(value):
+        if is_async(value):
+            raise ConfigurationError(
+                f"{what} must be a plain function: the engine asks it between two attempts and does not await it; "
+                f"{came(value)} is an async function"
+            )
         return cast("Callable[[BaseException], bool]", value)
     shown = type_name(value) if isinstance(value, type) else came(value)
     raise ConfigurationError(

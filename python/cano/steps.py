@@ -160,24 +160,34 @@ def node_run(node: Node[Any, Any, Any], inline: bool) -> Any:
     phases = (node.prep, node.exec, node.post)
     is_async = [is_coroutine_function(phase) for phase in phases]
 
-    if not any(is_async):
-
-        def cycle(store: Any) -> Any:
-            return node.post(store, node.exec(node.prep(store)))
-
-        return cycle
-
     async def call(which: int, *arguments: Any) -> Any:
         if is_async[which]:
             return await phases[which](*arguments)
-        if inline:
-            return phases[which](*arguments)
-        return await call_in_thread(phases[which], *arguments)
+        outcome = phases[which](*arguments) if inline else await call_in_thread(phases[which], *arguments)
+        return await outcome if hasattr(outcome, "__await__") else outcome
+
+    async def rest(which: int, awaitable: Any, store: Any) -> Any:
+        """Go on, on the loop, from a plain phase that has answered with an awaitable."""
+        value = await awaitable
+        if which == 0:
+            value = await call(1, value)
+        return await call(2, store, value)
+
+    if not any(is_async):
+
+        def cycle(store: Any) -> Any:
+            value = node.prep(store)
+            if hasattr(value, "__await__"):
+                return rest(0, value, store)
+            value = node.exec(value)
+            if hasattr(value, "__await__"):
+                return rest(1, value, store)
+            return node.post(store, value)
+
+        return cycle
 
     async def async_cycle(store: Any) -> Any:
-        value = await call(0, store)
-        value = await call(1, value)
-        return await call(2, store, value)
+        return await rest(0, call(0, store), store)
 
     return async_cycle
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import pickle
 import threading
@@ -306,3 +307,13 @@ class SpecialError(TaskError):
 def test_a_subclass_with_its_own_constructor_travels() -> None:
     there = pickle.loads(pickle.dumps(SpecialError(7)))
     assert (type(there), there.code, str(there)) == (SpecialError, 7, "code 7")
+
+
+@pytest.mark.parametrize("error", EVERY_ERROR, ids=lambda error: type(error).__name__)
+def test_they_can_be_copied(error: CanoError) -> None:
+    again = copy.copy(error)
+    assert type(again) is type(error)
+    assert (str(again), again.args) == (str(error), error.args)
+    assert vars(again) == vars(error)
+    if isinstance(error, JoinError):
+        assert again.exceptions == error.exceptions  # type: ignore[attr-defined]

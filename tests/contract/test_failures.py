@@ -21,6 +21,7 @@ from cano import (
     TaskError,
     WorkflowError,
     WorkflowTimeoutError,
+    fan_out,
 )
 from cano._engine import failures
 from cano.results import ListColumns
@@ -325,3 +326,18 @@ def test_a_custom_join_that_turns_out_async() -> None:
 
     _, error = failures.ask_strategy(JoinStrategy.Custom(lambda _: later()), (1, 0, 0, 1), 0.0)  # type: ignore[arg-type,return-value]
     assert "coroutine" in str(error)
+
+
+class Odd(BaseException):
+    """No Exception, so no member of a group."""
+
+
+async def test_what_stands_for_another_error_says_which_branch_it_is_of(engine):
+    async def fail(item: int) -> None:
+        raise Odd
+
+    with pytest.raises(JoinError) as caught:
+        await fan_out(fail, range(1), engine=engine)
+    (stand_in,) = caught.value.exceptions
+    assert type(stand_in.__cause__) is Odd
+    assert stand_in.__notes__ == ["branch 0"]

@@ -170,3 +170,41 @@ def test_the_class_instead_of_an_object_is_refused(engine: str) -> None:
         workflow_of(engine, Phases)
     with pytest.raises(ConfigurationError, match=r"a branch must be an object.*try Phases\(\)"):
         Workflow(engine=engine).register_split(S.START, [Phases], join())
+
+
+class Answers(Node[S, Any, Any]):
+    """Plain functions, of which one answers with a coroutine."""
+
+    def __init__(self, which: str) -> None:
+        self.which = which
+
+    def _maybe(self, phase: str, value: Any) -> Any:
+        async def later() -> Any:
+            await asyncio.sleep(0)
+            return value
+
+        return later() if phase == self.which else value
+
+    def prep(self, store: Any) -> Any:
+        return self._maybe("prep", 1)
+
+    def exec(self, value: Any) -> Any:
+        return self._maybe("exec", value + 1)
+
+    def post(self, store: Any, value: Any) -> Any:
+        store.put("value", value)
+        return self._maybe("post", S.DONE)
+
+
+class AsyncAnswers(Answers):
+    async def prep(self, store: Any) -> Any:
+        return 1
+
+
+@pytest.mark.parametrize("inline", [False, True])
+@pytest.mark.parametrize("kind", [Answers, AsyncAnswers])
+@pytest.mark.parametrize("which", ["prep", "exec", "post", "none"])
+async def test_a_plain_phase_may_answer_with_an_awaitable(engine, which, kind, inline):
+    workflow = workflow_of(engine, kind(which), inline=inline)
+    assert await workflow.orchestrate(S.START) is S.DONE
+    assert workflow.store["value"] == 2

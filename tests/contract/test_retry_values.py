@@ -187,3 +187,12 @@ def test_an_error_of_the_function_comes_through() -> None:
 
     with pytest.raises(TaskError, match="broken"):
         Retry.fixed(1, 0, retry_on=broken).wants(ValueError())
+
+
+@pytest.mark.parametrize("what", ["retry_on", "give_up_on"])
+def test_an_async_filter_is_refused(what: str) -> None:
+    async def wanted(error: BaseException) -> bool:
+        return False
+
+    with pytest.raises(ConfigurationError, match=f"{what} must be a plain function"):
+        Retry.fixed(1, 0, **{what: wanted})  # type: ignore[arg-type]
