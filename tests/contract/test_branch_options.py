@@ -23,6 +23,7 @@ from cano import (
     Task,
     TaskResult,
     Workflow,
+    fan_out,
 )
 
 Source = Callable[[list[Any]], Any]
@@ -320,3 +321,20 @@ async def test_what_a_branch_has_of_its_own_ends_with_it(engine: str, config: An
     workflow = Workflow(engine=engine).register_split(S.START, source, join(bulkhead=2)).add_exit_state(S.DONE)
     await workflow.orchestrate(S.START)
     assert 2 <= most <= 5
+
+
+async def test_both_halves_of_a_sync_branch_that_answers_with_an_awaitable_have_one_limit(engine: str) -> None:
+    loop: Any = asyncio.get_running_loop()
+
+    def work(item: int) -> Any:
+        loop._virtual += 3  # on the thread
+        return asyncio.sleep(3)
+
+    result = await fan_out(
+        work, [0], strategy=JoinStrategy.PartialTimeout, timeout=100, attempt_timeout=5, min_successes=0, engine=engine
+    )
+    assert [type(row.error) for row in result.errors] == [AttemptTimeoutError]
+    result = await fan_out(
+        work, [0], strategy=JoinStrategy.PartialTimeout, timeout=100, attempt_timeout=7, engine=engine
+    )
+    assert len(result.successes) == 1

@@ -344,3 +344,36 @@ async def test_sync_work_that_waits_for_a_thread_does_not_begin_any_more(engine)
     held.set()
     await fan_out(lambda _: None, range(2 * pool.limit), engine=engine)  # queued behind what there was
     assert len(ran) == pool.limit
+
+
+async def test_one_whose_cancellation_raises_where_the_first_steps_decide(engine):
+    """The run waits for it, and for all others."""
+
+    class Raises(asyncio.Future[None]):
+        def cancel(self, msg: Any = None) -> bool:
+            raise OSError("not now")
+
+    loop = asyncio.get_running_loop()
+    complaints: list[BaseException] = []
+    loop.set_exception_handler(lambda _, context: complaints.append(context["exception"]))
+    wait = Raises()
+    loop.call_later(5, wait.set_result, None)
+    living: set[int] = set()
+    told: list[int] = []
+
+    async def branch(item: int) -> int:
+        if item == 9:
+            return item
+        living.add(item)
+        try:
+            await (wait if item == 2 else asyncio.sleep(1000))
+        except asyncio.CancelledError:
+            told.append(item)
+            raise
+        finally:
+            living.discard(item)
+        return item
+
+    result = await fan_out(branch, range(10), strategy=JoinStrategy.Any, engine=engine)
+    assert (result.outputs(), living, sorted(told)) == ([9], set(), list(range(9)))
+    assert [type(error) for error in complaints] == [OSError]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from typing import Any
 
@@ -34,6 +35,11 @@ def report_losers(scope: Scope, name: str, errors: list[tuple[int, BaseException
         told,
         f" (branches {_indices(branches)})" if branches else "",
     )
+
+
+def not_cancelled(loop: asyncio.AbstractEventLoop, name: str, error: BaseException) -> None:
+    """Tell a loop's exception handler that what a loser waits for raised when it was cancelled."""
+    loop.call_exception_handler({"message": f"a loser of split {name} could not be cancelled", "exception": error})
 
 
 def warn_of_losers(scope: Scope, name: str, live: list[Any]) -> None:

@@ -437,9 +437,9 @@ impl SplitDriver {
         let mut answer = Ok(());
         for _ in 0..most {
             let Some(loser) = state.losers.borrow_mut().pop_front() else { break };
-            answer = self.release_one(slf.py(), state, loser);
+            answer = self.release_one(slf.py(), state, loser).or_else(|error| self.not_cancelled(slf, state, error));
             if answer.is_err() {
-                break; // what one waits for may be anything, and raise when it is cancelled
+                break;
             }
         }
         let all = state.losers.borrow().is_empty();
@@ -454,6 +454,20 @@ impl SplitDriver {
             return Ok(());
         }
         self.add_timer(slf, self.now_at(slf.py())? + LOSER_PATIENCE, Due::StillRunning).map(drop)
+    }
+
+    /// What a loser waits for may be anything, and raise when it is cancelled: the loop is told, and the branch at its next step.
+    fn not_cancelled(&self, slf: &Bound<'_, Self>, state: &State, error: PyErr) -> PyResult<()> {
+        let py = slf.py();
+        if branch::is_fatal(py, &error) {
+            return Err(error);
+        }
+        py.import(intern!(py, "cano._engine.losers"))?
+            .call_method1(
+                intern!(py, "not_cancelled"),
+                (self.event_loop.bind(py), &state.spec.get().name, error.value(py)),
+            )
+            .map(drop)
     }
 
     fn release_one(&self, py: Python<'_>, state: &State, loser: Loser) -> PyResult<()> {

@@ -38,7 +38,7 @@ impl SplitDriver {
             // Its own first step decided: it is the first of the losers.
             branch::release(branch)
         } else if let Some(limit) = state.limit_of(its.index.get()) {
-            let due = self.now_in_turn(slf.py())? + limit;
+            let due = its.started.get() + limit;
             its.timer.set(self.add_timer(slf, due, Due::Attempt(its.key.get()))?);
             Ok(())
         } else {
@@ -128,13 +128,20 @@ impl SplitDriver {
             .call1((slf, index, attempt, &call.function, arguments, context, state.limit_of(index)))?;
         self.register(state, index, job.clone().unbind());
         state.jobs.borrow_mut().push(job.clone().unbind());
-        self.arm_other(slf, state, index, &job)
+        self.arm_other(slf, state, index, &job, self.now_at(py)?)
     }
 
-    fn arm_other(&self, slf: &Bound<'_, Self>, state: &State, index: u32, attempt: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn arm_other(
+        &self,
+        slf: &Bound<'_, Self>,
+        state: &State,
+        index: u32,
+        attempt: &Bound<'_, PyAny>,
+        started: f64,
+    ) -> PyResult<()> {
         let py = slf.py();
         if let Some(limit) = state.limit_of(index) {
-            let due = self.now_at(py)? + limit;
+            let due = started + limit;
             let timer = self.add_timer(slf, due, Due::OtherAttempt(attempt.clone().unbind()))?;
             attempt.setattr(intern!(py, "timer"), timer)?;
         }
@@ -174,7 +181,7 @@ impl SplitDriver {
             };
             task.call_method1(intern!(py, "begin"), (coro, context))?;
             let alive = state.live.borrow().has_other(index);
-            return if alive { self.arm_other(slf, state, index, &task) } else { Ok(()) };
+            return if alive { self.arm_other(slf, state, index, &task, started) } else { Ok(()) };
         }
         let mut entered = Entered::new(slf, state);
         let branch = entered.fresh_in(context)?;

@@ -373,7 +373,8 @@ impl SplitDriver {
         }
         let index: u32 = attempt.getattr(intern!(py, "index"))?.extract()?;
         let number: u32 = attempt.getattr(intern!(py, "attempt"))?.extract()?;
-        let started: f64 = attempt.getattr(intern!(py, "started"))?.extract()?;
+        let begun = attempt.getattr(intern!(py, "begun"))?.is_truthy()?;
+        let started = if begun { attempt.getattr(intern!(py, "started"))?.extract()? } else { self.now_at(py)? };
         let removed = state.live.borrow_mut().remove_other(index);
         drop(removed);
         let error = attempt.getattr(intern!(py, "error"))?;

@@ -7,7 +7,7 @@ from typing import Any
 
 from cano._engine import failures
 from cano._engine.attempts import CANCELLED, ERROR, FATAL
-from cano._engine.losers import LOSER_PATIENCE, warn_of_losers
+from cano._engine.losers import LOSER_PATIENCE, not_cancelled, warn_of_losers
 from cano._engine.pure.join import ASK
 from cano._engine.pure.split import STOPPED
 from cano._engine.pure.timers import CANCELS
@@ -215,11 +215,19 @@ class Ending(State):
         try:
             while losers and most > 0:
                 most -= 1
-                losers.popleft().release()
-        except (KeyboardInterrupt, SystemExit):
+                try:
+                    losers.popleft().release()
+                except (KeyboardInterrupt, SystemExit):
+                    raise
+                except BaseException as error:  # what one waits for may be anything; a branch is told at its next step
+                    not_cancelled(self.loop, self.plan.name, error)
+        except (KeyboardInterrupt, SystemExit) as error:
             self._losers = None  # whom it has not reached is not known
+            if self._waiter is not None:  # it leaves through the loop, which may go on
+                self._fatal, self._fatal_raised = self._fatal or error, True
+                self.loop.call_soon(self._stop)
             raise
-        finally:  # what one waits for may be anything, and raise when it is cancelled
+        finally:
             if self._losers:
                 self._schedule_release()
             elif self._live:

@@ -40,7 +40,7 @@ class Launch(Ending):
             job = ThreadAttempt(self, index, attempt, call.function, arguments, context, self._limit_of(index))
             self._live[index] = job
             self._jobs.append(job)
-            self._arm(job)
+            self._arm(job, self.now())
             return
         started = self.now()
         try:
@@ -71,19 +71,19 @@ class Launch(Ending):
             self._live[index] = task_attempt
             task_attempt.begin(coro, context)
             if index in self._live:
-                self._arm(task_attempt)
+                self._arm(task_attempt, started)
             return
         branch = Branch(self, index, attempt, coro, context)
         branch.started = started
         self._live[index] = branch
         branch.begin()
         if (self.plan.attempt_timeout is not None or self._own) and not branch.done() and not self.released:
-            self._arm(branch)
+            self._arm(branch, started)
 
-    def _arm(self, attempt: Attempt) -> None:
+    def _arm(self, attempt: Attempt, started: float) -> None:
         limit = self._limit_of(attempt.index)
         if limit is not None:
-            attempt.timer = self.arm(attempt, self.now() + limit)
+            attempt.timer = self.arm(attempt, started + limit)
 
     def arm(self, attempt: Attempt, due: float) -> Timer:
         """Have an attempt told when its time is up."""
