@@ -35,7 +35,6 @@ class Split(Driver, Protocol):
 
     batch: list[Branch]
     timers: Timers
-    released: bool
 
     def look_again(self) -> None: ...
 
