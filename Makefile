@@ -16,6 +16,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PROFILE ?= release
 # More for pytest: `make test ARGS="-k join -x"`.
 ARGS ?=
+# Not $(MAKE) in a recipe: `make -n` runs what has that word in it, and some of that takes hours.
+AGAIN := $(MAKE) --no-print-directory
 # The interpreters that `make wheels` builds for; empty: every supported one that is found.
 PYTHONS ?=
 # What `make wheels` runs from each installed wheel; empty: nothing.
@@ -106,8 +108,8 @@ soak: build $(STAMPS)/test ## the long form of everything, recorded for docs/rel
 	@# With ARGS, of what they choose; without, what is not a test as well: coverage, mutants, wheels.
 	CANO_SOAK=1 CANO_FUZZ_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest -o faulthandler_timeout=$$(( $(SOAK_SECONDS) + 3600 )) \
 		--record=$(RECORD) $(ARGS); ended=$$?; \
-		$(if $(ARGS),,for more in coverage mutants-python mutants wheels; do $(MAKE) --no-print-directory $$more || ended=$$?; done;) \
-		$(MAKE) --no-print-directory reliability && exit $$ended
+		$(if $(ARGS),,for more in coverage mutants-python mutants wheels; do $(AGAIN) $$more || ended=$$?; done;) \
+		$(AGAIN) reliability && exit $$ended
 
 coverage: build $(STAMPS)/test $(STAMPS)/coverage ## lines and branches of the pure engine's core that no test reaches (none)
 	$(BIN)/python -m coverage run -m pytest --quiet --engine python tests/contract tests/pure tests/properties \
