@@ -377,3 +377,61 @@ async def test_one_whose_cancellation_raises_where_the_first_steps_decide(engine
     result = await fan_out(branch, range(10), strategy=JoinStrategy.Any, engine=engine)
     assert (result.outputs(), living, sorted(told)) == ([9], set(), list(range(9)))
     assert [type(error) for error in complaints] == [OSError]
+
+
+class AtOnce:
+    """Looks like a future, and calls back from `cancel` itself, where a future has the loop do so."""
+
+    _asyncio_future_blocking = False
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._callbacks: list[Any] = []
+        self._cancelled = False
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        return self._loop
+
+    def done(self) -> bool:
+        return self._cancelled
+
+    def add_done_callback(self, function: Any, *, context: Any = None) -> None:
+        self._callbacks.append((function, context))
+
+    def cancel(self, msg: Any = None) -> bool:
+        self._cancelled = True
+        for function, context in self._callbacks:
+            context.run(function, self)
+        return True
+
+    def result(self) -> None:
+        raise asyncio.CancelledError
+
+    def __await__(self) -> Any:
+        self._asyncio_future_blocking = True
+        yield self
+        return self.result()
+
+
+async def test_what_a_loser_waits_for_calls_back_as_it_is_cancelled(engine):
+    """Where a branch may not go on at once, it does in the loop's next turn. (With tasks asyncio raises at it.)"""
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda *_: None)
+    win = loop.create_future()
+    loop.call_later(1, win.set_result, None)
+    told: list[int] = []
+
+    async def branch(item: int) -> int:
+        if item == 3:
+            await win
+            return item
+        try:
+            await AtOnce()  # type: ignore[misc]
+        except asyncio.CancelledError:
+            told.append(item)
+            raise
+        return item
+
+    result = await fan_out(branch, range(4), strategy=JoinStrategy.Any, engine=engine)
+    assert (result.outputs(), told) == ([3], [0, 1, 2])
+    assert loop.time() == 1

@@ -437,7 +437,8 @@ impl SplitDriver {
         let mut answer = Ok(());
         for _ in 0..most {
             let Some(loser) = state.losers.borrow_mut().pop_front() else { break };
-            answer = self.release_one(slf.py(), state, loser).or_else(|error| self.not_cancelled(slf, state, error));
+            answer =
+                self.release_one(slf.py(), state, loser).or_else(|error| self.not_cancelled(slf, state, loser, error));
             if answer.is_err() {
                 break;
             }
@@ -457,10 +458,15 @@ impl SplitDriver {
     }
 
     /// What a loser waits for may be anything, and raise when it is cancelled: the loop is told, and the branch at its next step.
-    fn not_cancelled(&self, slf: &Bound<'_, Self>, state: &State, error: PyErr) -> PyResult<()> {
+    fn not_cancelled(&self, slf: &Bound<'_, Self>, state: &State, loser: Loser, error: PyErr) -> PyResult<()> {
         let py = slf.py();
         if branch::is_fatal(py, &error) {
             return Err(error);
+        }
+        let attempt = state.live.borrow().loser(py, loser);
+        if let Some(Attempt::Branch(branch)) = attempt {
+            // Perhaps it was cancelled, and called back where the branch could not go on.
+            branch::look_again(slf, branch.bind(py))?;
         }
         py.import(intern!(py, "cano._engine.losers"))?
             .call_method1(

@@ -104,7 +104,10 @@ impl<'a, 'py> Entered<'a, 'py> {
         if its.is_done() {
             return Ok(());
         }
-        self.switch_to(branch, its)?;
+        if let Err(error) = self.switch_to(branch, its) {
+            its.running.set(false);
+            return Err(error);
+        }
         if self.driver.get().is_released() {
             branch::overtake(its);
         }
