@@ -193,7 +193,8 @@ def as_completed(
         fn, over, bulkhead, retry, attempt_timeout, inline, engine: As in `fan_out`.
         ordered: Yield in the order of the items instead.
         buffer: How many results may wait to be taken before no more branches are started. Default: the bulkhead, or
-            1,000. At most bulkhead + buffer branches are started and not taken.
+            1,000. Branches that wait for their next attempt count as well, so that at most bulkhead + buffer are started
+            and not taken.
         timeout: Seconds from the first step of the iteration to the deadline.
 
     Yields:
