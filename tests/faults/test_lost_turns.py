@@ -240,3 +240,35 @@ def test_the_interrupt_comes_where_a_loser_is_cancelled(
     assert task.cancelled()
     assert sorted(ended) == [0, 1, 2]
     tried(interrupts=1)
+
+
+def test_the_interrupt_comes_where_a_loser_is_cancelled_in_the_runs_own_stack(
+    engine: str, tried: Callable[..., None]
+) -> None:
+    """The first steps have decided: it goes on through the run, once all have ended."""
+    ended: list[int] = []
+
+    class Interrupted(asyncio.Future[None]):
+        interrupts = 1
+
+        def cancel(self, msg: Any = None) -> bool:
+            if self.interrupts:
+                self.interrupts = 0
+                raise KeyboardInterrupt
+            return super().cancel(msg)
+
+    async def branch(item: int) -> None:
+        try:
+            if item < 3:
+                await (Interrupted(loop=loop) if item == 1 else sleep(1000))
+        finally:
+            ended.append(item)
+
+    loop = VirtualTimeLoop()
+    task = loop.create_task(fan_out(branch, range(4), strategy=JoinStrategy.Any, engine=engine))
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(task)
+    assert isinstance(task.exception(), KeyboardInterrupt)
+    loop.close()
+    assert sorted(ended) == [0, 1, 2, 3]
+    tried(interrupts=1)
