@@ -24,6 +24,7 @@ those above. The user's own exception is the `__cause__`, untouched. A pickled e
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 
 from ._naming import describe_error, shorten, type_name
@@ -389,8 +390,9 @@ def _stand_in(error: BaseException) -> TaskError:
     """What stands for an exception that cannot be a member of a group; it is the `__cause__`."""
     wrapper = TaskError(f"a branch raised {type_name(type(error))}, which is no Exception")
     wrapper.__cause__ = error
-    for note in getattr(error, "__notes__", ()):
-        wrapper.add_note(note)
+    with suppress(Exception):  # what a user's exception has under that name may be anything
+        for note in error.__notes__:
+            wrapper.add_note(note)
     return wrapper
 
 

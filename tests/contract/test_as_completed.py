@@ -428,7 +428,6 @@ def test_taken_on_another_loop_it_says_so(engine):
     first.run_until_complete(take(rows))
     with pytest.raises(RuntimeError, match="another one"):
         second.run_until_complete(take(rows))
-    first.run_until_complete(asyncio.sleep(0.01))
     for loop in (first, second):
         tasks = asyncio.all_tasks(loop)
         for task in tasks:

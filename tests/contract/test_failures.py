@@ -341,3 +341,16 @@ async def test_what_stands_for_another_error_says_which_branch_it_is_of(engine):
     (stand_in,) = caught.value.exceptions
     assert type(stand_in.__cause__) is Odd
     assert stand_in.__notes__ == ["branch 0"]
+
+
+async def test_an_error_that_is_no_exception_may_refuse_notes(engine):
+    class Refuses(Odd):
+        __notes__ = 5  # type: ignore[assignment]
+
+    async def fail(item: int) -> None:
+        raise Refuses
+
+    with pytest.raises(JoinError) as caught:
+        await fan_out(fail, range(1), engine=engine)
+    (stand_in,) = caught.value.exceptions
+    assert type(stand_in.__cause__) is Refuses

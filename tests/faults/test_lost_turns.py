@@ -206,21 +206,24 @@ def test_the_turns_of_very_many(engine: str, looks_lost: bool, tried: Callable[.
     tried(turns_lost=count)
 
 
+class Interrupted(asyncio.Future[None]):
+    """The first time that it is cancelled, a KeyboardInterrupt comes."""
+
+    interrupts = 1
+
+    def cancel(self, msg: Any = None) -> bool:
+        if self.interrupts:
+            self.interrupts = 0
+            raise KeyboardInterrupt
+        return super().cancel(msg)
+
+
 @pytest.mark.parametrize("real_tasks", [False, True])
 def test_the_interrupt_comes_where_a_loser_is_cancelled(
     engine: str, real_tasks: bool, tried: Callable[..., None]
 ) -> None:
     """It has not been told then, and is told when the run is cancelled."""
     ended: list[int] = []
-
-    class Interrupted(asyncio.Future[None]):
-        interrupts = 1
-
-        def cancel(self, msg: Any = None) -> bool:
-            if self.interrupts:
-                self.interrupts = 0
-                raise KeyboardInterrupt
-            return super().cancel(msg)
 
     async def branch(item: int) -> None:
         try:
@@ -247,15 +250,6 @@ def test_the_interrupt_comes_where_a_loser_is_cancelled_in_the_runs_own_stack(
 ) -> None:
     """The first steps have decided: it goes on through the run, once all have ended."""
     ended: list[int] = []
-
-    class Interrupted(asyncio.Future[None]):
-        interrupts = 1
-
-        def cancel(self, msg: Any = None) -> bool:
-            if self.interrupts:
-                self.interrupts = 0
-                raise KeyboardInterrupt
-            return super().cancel(msg)
 
     async def branch(item: int) -> None:
         try:

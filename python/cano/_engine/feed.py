@@ -96,7 +96,7 @@ def _open(over: Any, *, made: bool) -> Source:
     if hasattr(over, "__aiter__"):
         source.pending = over
         return source
-    if not hasattr(over, "__iter__") and not hasattr(over, "__getitem__"):
+    if not hasattr(type(over), "__iter__") and not hasattr(type(over), "__getitem__"):
         raise refuse_source(over)
     source.iterator = iter(over)
     if hasattr(over, "__len__"):

@@ -374,12 +374,13 @@ impl SplitDriver {
         let index: u32 = attempt.getattr(intern!(py, "index"))?.extract()?;
         let number: u32 = attempt.getattr(intern!(py, "attempt"))?.extract()?;
         let begun = attempt.getattr(intern!(py, "begun"))?.is_truthy()?;
-        let started = if begun { attempt.getattr(intern!(py, "started"))?.extract()? } else { self.now_at(py)? };
         let removed = state.live.borrow_mut().remove_other(index);
         drop(removed);
         let error = attempt.getattr(intern!(py, "error"))?;
         let outcome = attempt.getattr(intern!(py, "outcome"))?;
         let ended: f64 = attempt.getattr(intern!(py, "ended"))?.extract()?;
+        // No look at a clock that raises.
+        let started = if begun { attempt.getattr(intern!(py, "started"))?.extract()? } else { ended };
         if !error.is_none() {
             return self.ended(slf, state, index, number, started, Outcome::Error, error, Some(ended));
         }

@@ -228,9 +228,8 @@ class Ending(State):
                 self.loop.call_soon(self._stop)
             raise
         finally:
-            if self._losers:
-                self._schedule_release()
-            elif self._live:
+            self._schedule_release()
+            if self._losers is losers and not losers and self._live:  # all have been told
                 self.timers.add(self.now() + LOSER_PATIENCE, self._still_running, None)
 
     def _schedule_release(self) -> None:

@@ -63,7 +63,7 @@ class Handover(Launch):
         if attempt.timer is not None:
             self.timers.cancel(attempt.timer)
         self._live.pop(attempt.index, None)
-        started = attempt.started if attempt.begun else self.now()
+        started = attempt.started if attempt.begun else attempt.ended  # no look at a clock that raises
         if attempt.error is None and hasattr(attempt.outcome, "__await__"):
             self._begin(attempt.index, attempt.attempt, attempt.outcome, attempt.context, started)
         else:
