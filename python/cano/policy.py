@@ -292,7 +292,7 @@ def _which(value: Any, what: str) -> Which | None:
         if is_async(value):
             raise ConfigurationError(
                 f"{what} must be a plain function: the engine asks it between two attempts and does not await it; "
-                f"{came(value)} is an async function"
+                "got an async function"
             )
         return cast("Callable[[BaseException], bool]", value)
     shown = type_name(value) if isinstance(value, type) else came(value)
