@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from tests import record
+from tests.loops import any_loop
 from tests.record import tried
 
 from cano._engine import NAMES, resolve, why_unavailable
@@ -30,6 +31,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "real_time: a coroutine test that runs on a loop with a real clock")
+    config.addinivalue_line("markers", "every_loop: a coroutine test that runs on each loop a user may have")
     record.configure(config)
     if os.environ.get("CANO_CANARY") == "1":
         from tests.security import through_all
@@ -54,8 +56,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, Callable[[], Any]]:
     """Which loop a coroutine test runs on."""
+    real_time = item.get_closest_marker("real_time") is not None
+    if item.get_closest_marker("every_loop") is not None:
+        return any_loop(real_time=real_time)
     place = item.path.relative_to(config.rootpath / "tests").parts[0]
-    if place not in VIRTUAL or item.get_closest_marker("real_time") is not None:
+    if place not in VIRTUAL or real_time:
         return {"real": asyncio.new_event_loop}
     return {"virtual": VirtualTimeLoop}
 

@@ -1,7 +1,7 @@
 """Real libraries inside three branches at once, against real servers on the loopback, on every loop a user may have.
 
-What asyncio itself offers, and anyio in virtual time, is in tests/contract/test_inside_a_branch.py. Here the time is
-real and short, and nothing is compared with a clock but for an upper bound that a hang would pass.
+What asyncio itself offers, and anyio in virtual time, is in tests/contract (`*_in_a_branch.py`, `*_as_a_task.py`). Here
+the time is real and short, and nothing is compared with a clock but for an upper bound that a hang would pass.
 """
 
 from __future__ import annotations

@@ -12,6 +12,8 @@ from cano import fan_out, sleep
 
 variable: contextvars.ContextVar[Any] = contextvars.ContextVar("variable", default="unset")
 
+pytestmark = pytest.mark.every_loop
+
 
 @pytest.mark.parametrize("suspend", [False, True])
 async def test_context_variables_are_ones_own(engine, suspend):
