@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import bisect
 import importlib.util
 from collections.abc import Callable
 from typing import Any
 
 from cano.testing import VirtualTimeLoop
 
-__all__ = ["any_loop", "now", "waited"]
-
-# uvloop's clock cannot jump, but it can run faster: what is a second of a scenario takes it 10 ms.
-FASTER = 100
+__all__ = ["any_loop", "now"]
 
 Factory = Callable[[], asyncio.AbstractEventLoop]
 
 
 def now() -> float:
     return asyncio.get_running_loop().time()
-
-
-def waited(began: float, seconds: float) -> bool:
-    """Whether so much time has passed: exactly so much in virtual time, no less where it is real."""
-    passed = now() - began
-    return passed == seconds if isinstance(asyncio.get_running_loop(), VirtualTimeLoop) else passed >= seconds - 0.1
 
 
 def in_debug_mode(loop_class: Any) -> Factory:
@@ -49,7 +41,7 @@ def any_loop(*, real_time: bool) -> dict[str, Factory]:
     name = "asyncio" if real_time else "virtual"
     factories: dict[str, Factory] = {name: plain, f"{name}-debug": in_debug_mode(plain)}
     if importlib.util.find_spec("uvloop") is not None:
-        loop_class = _uvloop_class() if real_time else _faster(_uvloop_class())
+        loop_class = _uvloop_class() if real_time else _virtual(_uvloop_class())
         factories |= {"uvloop": loop_class, "uvloop-debug": in_debug_mode(loop_class)}
     return factories
 
@@ -60,15 +52,45 @@ def _uvloop_class() -> Any:
     return uvloop.Loop
 
 
-def _faster(loop_class: Any) -> Any:
-    class FasterLoop(loop_class):  # type: ignore[misc]
+def _virtual(loop_class: Any) -> Any:
+    """The loop with a clock that jumps to the next timer when a turn has passed in which nobody asked for another."""
+
+    class VirtualLoop(loop_class):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self._now = 0.0
+            self._timers: list[asyncio.TimerHandle] = []
+            self._asked = 0  # how often the loop was asked for a turn
+            self._looks = False
+
         def time(self) -> float:
-            return float(super().time()) * FASTER
+            return self._now
+
+        def call_soon(self, callback: Any, *args: Any, context: Any = None) -> Any:
+            self._asked += 1
+            return super().call_soon(callback, *args, context=context)
 
         def call_later(self, delay: float, callback: Any, *args: Any, context: Any = None) -> Any:
-            return super().call_later(delay / FASTER, callback, *args, context=context)
+            return self.call_at(self._now + delay, callback, *args, context=context)
 
         def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> Any:
-            return self.call_later(when - self.time(), callback, *args, context=context)
+            timer = asyncio.TimerHandle(when, callback, args, self, context)
+            bisect.insort_right(self._timers, timer, key=asyncio.TimerHandle.when)
+            if not self._looks:
+                self._looks = True
+                super().call_soon(self._look, self._asked)
+            return timer
 
-    return FasterLoop
+        def _timer_handle_cancelled(self, timer: asyncio.TimerHandle) -> None:
+            self._timers = [other for other in self._timers if other is not timer]
+
+        def _look(self, asked: int) -> None:
+            if self._timers and asked == self._asked:
+                self._now = max(self._now, self._timers[0].when())
+                while self._timers and self._timers[0].when() <= self._now:
+                    super().call_soon(self._timers.pop(0)._run)  # type: ignore[attr-defined]
+            self._looks = bool(self._timers)
+            if self._looks:
+                super().call_soon(self._look, self._asked)
+
+    return VirtualLoop
