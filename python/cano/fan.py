@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from datetime import timedelta
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -296,10 +296,10 @@ def _plan(
 
 
 @overload
-def sleep(seconds: Seconds) -> Awaitable[None]: ...
+def sleep(seconds: Seconds) -> Coroutine[Any, Any, None]: ...
 @overload
-def sleep(seconds: Seconds, result: T) -> Awaitable[T]: ...
-def sleep(seconds: Seconds, result: Any = None) -> Awaitable[Any]:
+def sleep(seconds: Seconds, result: T) -> Coroutine[Any, Any, T]: ...
+def sleep(seconds: Seconds, result: Any = None) -> Coroutine[Any, Any, Any]:
     """Sleep on the engine's own timers: inside a branch cheaper than `asyncio.sleep`, elsewhere the same.
 
     Args:
@@ -309,12 +309,13 @@ def sleep(seconds: Seconds, result: Any = None) -> Awaitable[Any]:
     Raises:
         ConfigurationError: `seconds` is negative or no number.
 
-    Awaiting it can be cancelled like any sleep.
+    What comes is awaited once, or handed to whatever takes a coroutine (`asyncio.gather`, `create_task`). It can be
+    cancelled like any sleep.
     """
     return _sleep(seconds, result)
 
 
-def _sleep(seconds: Seconds, result: Any) -> Awaitable[Any]:
+def _sleep(seconds: Seconds, result: Any) -> Coroutine[Any, Any, Any]:
     delay = seconds if type(seconds) is float and seconds >= 0.0 else _checks.seconds(seconds, "seconds", zero=True)
-    slept: Awaitable[Any] = pause(delay, result)
+    slept: Coroutine[Any, Any, Any] = pause(delay, result)
     return slept

@@ -102,6 +102,7 @@ class Workflow(Generic[S]):
         self._handlers: dict[Any, Handler] = {}
         self._exits: dict[Any, None] = {}  # a dict for its order
         self._observers: list[object] = []
+        self._version = object()  # another one after each change
         self._plan: Plan | None = None
 
     # --- building -------------------------------------------------------------------------------------------------
@@ -283,7 +284,7 @@ class Workflow(Generic[S]):
     def add_exit_state(self, state: S) -> Workflow[S]:
         """Declare a state at which runs end. It is checked before a handler is looked up."""
         self._exits[_checked_state(state)] = None
-        self._plan = None
+        self._has_changed()
         return self
 
     def add_exit_states(self, states: Iterable[S]) -> Workflow[S]:
@@ -326,13 +327,19 @@ class Workflow(Generic[S]):
 
     def _add(self, state: S, handler: Handler, replace: bool) -> Workflow[S]:
         _checked_state(state)
-        if state in self._handlers and not replace:
+        if replace:
+            self._handlers[state] = handler
+        elif self._handlers.setdefault(state, handler) is not handler:  # in one go: of two threads one is told
             raise ConfigurationError(
                 f"state {describe_state(state)} is registered already; use replace=True to take its place"
             )
-        self._handlers[state] = handler
-        self._plan = None
+        self._has_changed()
         return self
+
+    def _has_changed(self) -> None:
+        # In this order: see `_planned`.
+        self._version = object()
+        self._plan = None
 
     # --- checking -------------------------------------------------------------------------------------------------
 
@@ -345,33 +352,36 @@ class Workflow(Generic[S]):
         Warns:
             UserWarning: No declared transition reaches a state (only when every handler declares its transitions).
         """
-        self._check()
-        warn_unreachable(self._handlers, self._exits, None, stacklevel=3)
+        handlers, exits = self._as_it_is()
+        _check(handlers, exits)
+        warn_unreachable(handlers, exits, None, stacklevel=3)
 
-    def _check(self) -> None:
-        problems = plan_problems(self._handlers, self._exits)
-        problems += declared_problems(self._handlers, self._exits)
-        if problems:
-            raise ConfigurationError(problems)
+    def _as_it_is(self) -> tuple[dict[S, Handler], dict[S, None]]:
+        """What is registered at this moment: another thread may register more at the next."""
+        return dict(self._handlers), dict(self._exits)
 
     def _planned(self, initial: Any) -> Plan:
         """Check and plan before the first run, and before the first one after a change."""
-        self._check()
-        warn_unreachable(self._handlers, self._exits, initial, stacklevel=5)
-        plan = self._plan = self._make_plan()
+        version = self._version
+        handlers, exits = self._as_it_is()
+        _check(handlers, exits)
+        warn_unreachable(handlers, exits, initial, stacklevel=5)
+        plan = self._plan = self._make_plan(handlers, exits)
+        if self._version is not version:  # changed meanwhile, by another thread: that is for the next run
+            self._plan = None
         return plan
 
-    def _make_plan(self) -> Plan:
+    def _make_plan(self, handlers: dict[S, Handler], exits: dict[S, None]) -> Plan:
         plan = Plan(self._name, self._max_transitions, self._introspect)
-        for state, handler in self._handlers.items():
+        for state, handler in handlers.items():
             entry = plan.states[plan.intern(state)]
             entry.task, entry.split = handler.task, handler.split
             if handler.split is not None and handler.split.join.store_partial_results:
                 plan.keeps = True
             entry.kind = TASK if handler.task is not None else SPLIT
-        for state in self._exits:
+        for state in exits:
             plan.states[plan.intern(state)].kind = EXIT
-        for state, handler in self._handlers.items():
+        for state, handler in handlers.items():
             if handler.split is not None:
                 plan.intern(handler.split.join.join_state)
             if handler.declared is not None:
@@ -550,14 +560,21 @@ class Workflow(Generic[S]):
                 f"the path taken is drawn from a RunReport, but {type(report).__qualname__} came; "
                 f"try report = await workflow.execute(...)"
             )
-        return drawing_of(self._handlers, self._exits, title=self._name or "", report=report)
+        return drawing_of(*self._as_it_is(), title=self._name or "", report=report)
 
     def __repr__(self) -> str:
         name = f" {self._name}" if self._name else ""
-        states = ", ".join(describe_state(state) for state in list(self._handlers)[:5])
-        more = f" and {len(self._handlers) - 5} more" if len(self._handlers) > 5 else ""
-        exits = ", ".join(describe_state(state) for state in self._exits) or "none"
+        registered, declared = self._as_it_is()
+        states = ", ".join(describe_state(state) for state in list(registered)[:5])
+        more = f" and {len(registered) - 5} more" if len(registered) > 5 else ""
+        exits = ", ".join(describe_state(state) for state in declared) or "none"
         return f"<Workflow{name} on the {self._engine.name} engine; states: {states or 'none'}{more}; exits: {exits}>"
+
+
+def _check(handlers: dict[Any, Handler], exits: dict[Any, None]) -> None:
+    problems = plan_problems(handlers, exits) + declared_problems(handlers, exits)
+    if problems:
+        raise ConfigurationError(problems)
 
 
 def _checked_state(state: Any) -> Any:

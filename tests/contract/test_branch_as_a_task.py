@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import inspect
 import sys
+import threading
+import weakref
 from typing import Any
 
 import pytest
 
-from cano import JoinError, fan_out, sleep
+from cano import JoinError, JoinStrategy, fan_out, sleep
 
 pytestmark = [pytest.mark.fault("libraries"), pytest.mark.every_loop]
 
@@ -90,6 +93,72 @@ async def test_names_are_told_before_and_after_the_end(three):
     names = await three(scenario)
     assert len(set(names)) == 3
     assert [task.get_name() for task in tasks] == names
+
+
+async def test_it_takes_attributes(three):
+    async def scenario(item: int) -> Any:
+        task: Any = asyncio.current_task()
+        task.request_id = item
+        await asyncio.sleep(1)
+        del task
+        task = asyncio.current_task()
+        seen = [task.request_id, hasattr(task, "other")]
+        del task.request_id
+        with pytest.raises(AttributeError):
+            del task.request_id
+        with pytest.raises(AttributeError):
+            del task.cancel
+        return [*seen, hasattr(task, "request_id")]
+
+    assert await three(scenario) == [[item, False, False] for item in range(3)]
+
+
+@pytest.mark.parametrize("why", ["the join", "its limit"])
+async def test_who_cancels_it_calls_the_method_that_a_library_put_there(engine, why):
+    """As aiotools' `TaskScope` does."""
+    log: list[str] = []
+
+    async def branch(item: int) -> None:
+        if item == 0:
+            await asyncio.sleep(1)
+            return
+        task: Any = asyncio.current_task()
+        cancel = task.cancel
+
+        def shielded(msg: Any = None) -> bool:
+            log.append(why)
+            return cancel(msg) is True
+
+        task.cancel = shielded
+        await asyncio.sleep(99)
+
+    if why == "the join":
+        await fan_out(branch, range(2), strategy=JoinStrategy.Any, engine=engine)
+    else:
+        with pytest.raises(JoinError):
+            await fan_out(branch, range(2), attempt_timeout=2, engine=engine)
+    assert log == [why]
+
+
+async def test_its_attributes_end_with_it(engine):
+    """Also those through which it has itself."""
+    gone: list[Any] = []
+
+    class Thing:
+        pass
+
+    async def branch(item: int) -> None:
+        task: Any = asyncio.current_task()
+        task.thing, task.itself = Thing(), task
+        gone.append(weakref.ref(task.thing))
+        del task
+        await sleep(1)
+        gc.collect()  # while it waits, and only the split has it
+        assert gone[item]() is not None
+
+    await fan_out(branch, range(2), engine=engine)
+    gc.collect()
+    assert [reference() for reference in gone] == [None, None]
 
 
 async def test_done_callbacks(three):
@@ -300,3 +369,44 @@ async def test_a_bare_raise_after_a_suspension(three):
             return error.args[0]
 
     assert await three(scenario) == [0, 1, 2]
+
+
+# --- asked by another thread ---
+
+
+@pytest.mark.real_time
+async def test_another_thread_has_it_cancelled(three):
+    """What any thread may do with a task: ask for its loop and whether it is done, and have the loop cancel it."""
+
+    def cancel(task: asyncio.Task[Any], answers: list[Any]) -> None:
+        answers += [task.done(), task.cancelled(), "pending" in repr(task) or "another thread" in repr(task)]
+        if not task.done():
+            task.get_loop().call_soon_threadsafe(task.cancel, "from afar")
+
+    async def scenario(item: int) -> Any:
+        task = asyncio.current_task()
+        assert task is not None
+        answers: list[Any] = []
+        thread = threading.Thread(target=cancel, args=(task, answers))
+        thread.start()
+        try:
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError as error:
+            task.uncancel()
+            thread.join()
+            return [*answers, *error.args]
+
+    assert await three(scenario) == [[False, False, True, "from afar"]] * 3
+
+
+@pytest.mark.real_time
+async def test_another_thread_sees_that_it_is_done(three):
+    tasks: list[Any] = []
+
+    async def scenario(item: int) -> None:
+        tasks.append(asyncio.current_task())
+        await asyncio.sleep(0)
+
+    await three(scenario)
+    answers = await asyncio.to_thread(lambda: [(task.done(), task.cancelled()) for task in tasks])
+    assert answers == [(True, False)] * 3

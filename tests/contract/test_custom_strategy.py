@@ -213,3 +213,38 @@ def test_it_cannot_be_async():
 
     with pytest.raises(ConfigurationError, match="needs a plain function"):
         JoinStrategy.Custom(strategy)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("source", ["inline", "async", "no task", "the source's end"])
+async def test_the_context_of_its_error_is_its_own(engine, source):
+    """What the engine was handling when it asked has nothing to do with it."""
+
+    def decide(progress: JoinProgress) -> str:
+        if source == "the source's end" and progress.total is None:
+            return "wait"
+        try:
+            raise KeyError("own")
+        except KeyError:
+            raise LookupError("of the strategy") from None
+
+    def fail() -> None:
+        raise OSError("of the branch")
+
+    async def fail_later() -> None:
+        await asyncio.sleep(1)
+        fail()
+
+    tasks = {
+        "inline": [fail],
+        "async": [fail_later],
+        "no task": iter([object()]),
+        "the source's end": iter([fail]),
+    }[source]
+    workflow: Workflow[str] = Workflow(engine=engine).add_exit_state("end")
+    workflow.register_split("fan", tasks, JoinConfig(JoinStrategy.Custom(decide), "end"), inline=True)
+    with pytest.raises(TaskError) as caught:
+        await workflow.orchestrate("fan")
+    cause = caught.value.__cause__
+    assert isinstance(cause, LookupError)
+    assert isinstance(cause.__context__, KeyError)
+    assert cause.__context__.__context__ is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import traceback
 from typing import Any
 
 import pytest
@@ -497,3 +498,52 @@ async def test_what_nobody_observes_is_not_made(engine: str, monkeypatch: pytest
     _, workflow, _ = build("quorum", engine)
     workflow._observers.clear()
     assert await workflow.orchestrate(S.START) is S.DONE
+
+
+class Strange(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("kind", ["cancelled", "strange", "strange, at once", "error"])
+async def test_an_error_is_seen_with_its_traceback(engine: str, kind: str) -> None:
+    """By an observer, and by whoever decides about a retry: where it happened."""
+
+    def deeper() -> None:
+        raise {"cancelled": asyncio.CancelledError, "error": OSError}.get(kind, Strange)
+
+    async def fail() -> None:
+        await asyncio.sleep(0)
+        deeper()
+
+    def frames(error: BaseException | None) -> set[str]:
+        assert error is not None
+        return {frame.name for frame in traceback.extract_tb(error.__traceback__)}
+
+    asked: list[set[str]] = []
+
+    def wants(error: BaseException) -> bool:
+        asked.append(frames(error))
+        return False
+
+    seen: list[tuple[str, set[str]]] = []
+
+    class Looks:
+        def on_task_failure(self, event: RunEvent) -> None:
+            seen.append((event.kind, frames(event.error)))
+
+        on_workflow_end = on_state_exit = on_task_failure
+
+    workflow = Workflow[str](engine=engine).add_exit_state("end").add_observer(Looks())
+    task = deeper if kind == "strange, at once" else fail
+    workflow.register("a", task, inline=True, retry=Retry.fixed(1, 0, retry_on=wants))
+    with pytest.raises((asyncio.CancelledError, Strange, TaskError)):
+        await workflow.orchestrate("a")
+    if kind == "error":
+        assert [kind for kind, _ in seen] == ["task_failure", "state_exit", "workflow_end"]
+        assert "deeper" in seen[0][1]
+        assert ["deeper" in names for names in asked] == [True]
+    else:
+        events = (
+            ["state_exit", "workflow_end"] if kind == "cancelled" else ["task_failure", "state_exit", "workflow_end"]
+        )
+        assert [kind for kind, names in seen if "deeper" in names] == events

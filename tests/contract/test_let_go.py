@@ -58,3 +58,46 @@ async def test_the_traceback_of_a_branch_tells_of_its_own_frames(engine: str, st
     frames: list[Any] = traceback.extract_tb(error.__traceback__)
     assert [frame.name for frame in frames] == ["run", "fail"]
     del caught
+
+
+class Big:
+    pass
+
+
+@pytest.mark.real_time
+@pytest.mark.parametrize("awaited", ["a task", "a future", "gather", "a thread"])
+async def test_what_a_branch_caught_keeps_nothing_of_it(engine: str, awaited: str) -> None:
+    """The error came out of what it awaited, and goes with the frame that caught it."""
+
+    async def fail() -> None:
+        await asyncio.sleep(0)
+        raise Boom
+
+    def fail_at_once() -> None:
+        raise Boom
+
+    def what() -> Any:
+        loop = asyncio.get_running_loop()
+        if awaited == "a task":
+            return asyncio.create_task(fail())
+        if awaited == "gather":
+            return asyncio.gather(fail(), asyncio.sleep(0))
+        if awaited == "a thread":
+            return asyncio.to_thread(fail_at_once)
+        future = loop.create_future()
+        loop.call_soon(future.set_exception, Boom())
+        return future
+
+    alive: weakref.WeakSet[Big] = weakref.WeakSet()
+
+    async def branch() -> None:
+        big = Big()
+        alive.add(big)
+        try:
+            await what()
+        except Boom:
+            pass
+
+    workflow = Workflow(engine=engine).register_split(S.START, [branch], join()).add_exit_state(S.DONE)
+    await workflow.orchestrate(S.START)
+    assert not alive

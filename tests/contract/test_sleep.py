@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from datetime import timedelta
 from typing import Any
 
@@ -209,3 +210,89 @@ async def test_it_may_be_awaited_twice_but_sleeps_each_time(engine):
         return loop.time() - began
 
     assert (await fan_out(branch, [0], engine=engine)).outputs() == [2]
+
+
+# --- handed to what takes a coroutine ---
+
+
+async def test_to_gather_and_wait_for(place):
+    async def body() -> Any:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(sleep(99), 1)
+        return await asyncio.gather(sleep(2, "a"), sleep(0, "b"), sleep(1)), await asyncio.wait_for(sleep(1, "c"), 9)
+
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    assert await place(body) == (["a", "b", None], "c")
+    assert loop.time() - began == 4
+
+
+async def test_to_a_task_of_its_own(place):
+    async def body() -> Any:
+        task = asyncio.create_task(sleep(1, "a"))
+        assert "cano.sleep" in repr(task)
+        async with asyncio.TaskGroup() as group:
+            child = group.create_task(sleep(2, "b"))
+            nothing = group.create_task(sleep(0))
+        return await asyncio.shield(task), child.result(), nothing.result()
+
+    assert await place(body) == ("a", "b", None)
+
+
+@pytest.mark.parametrize("begun", [False, True])
+async def test_a_task_of_its_own_that_is_cancelled(place, begun):
+    async def body() -> Any:
+        task = asyncio.create_task(sleep(99))
+        if begun:
+            await asyncio.sleep(1)
+        assert inspect.getcoroutinestate(task.get_coro()) == ("CORO_SUSPENDED" if begun else "CORO_CLOSED")  # type: ignore[arg-type]
+        assert task.get_stack() == []
+        task.cancel("enough")
+        with pytest.raises(asyncio.CancelledError, match="enough"):
+            await task
+        return task.cancelled()
+
+    began = asyncio.get_running_loop().time()
+    assert await place(body)
+    assert asyncio.get_running_loop().time() - began == begun
+
+
+async def test_in_an_anyio_task_group(place):
+    anyio = pytest.importorskip("anyio")
+
+    async def body() -> Any:
+        async with anyio.create_task_group() as group:
+            group.start_soon(sleep, 1)
+            group.start_soon(sleep, 99)
+            await sleep(2)
+            group.cancel_scope.cancel()
+        return asyncio.get_running_loop().time()
+
+    began = asyncio.get_running_loop().time()
+    assert await place(body) - began == 2
+
+
+def test_as_the_main_coroutine():
+    assert asyncio.run(sleep(0.001, "done")) == "done"
+
+
+async def test_closed_before_and_after_it_began():
+    fresh, begun = sleep(1), sleep(1)
+    fresh.close()
+    begun.send(None)
+    begun.close()
+    with pytest.raises(KeyError):
+        sleep(1).throw(KeyError())
+
+
+async def test_one_that_two_branches_wait_for(engine):
+    """Each for as long; with two coroutines asyncio would refuse it."""
+    shared = sleep(2, "value")
+
+    async def branch(item: int) -> Any:
+        await sleep(item)
+        return await shared, asyncio.get_running_loop().time()
+
+    began = asyncio.get_running_loop().time()
+    outputs = (await fan_out(branch, [0, 1], engine=engine)).outputs()
+    assert [(value, ended - began) for value, ended in outputs] == [("value", 2), ("value", 3)]

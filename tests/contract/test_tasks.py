@@ -16,6 +16,7 @@ import cano
 from cano import (
     ConfigurationError,
     JoinError,
+    Node,
     Retry,
     RetryExhaustedError,
     Task,
@@ -701,3 +702,30 @@ async def test_tasks_of_every_kind_are_branches_of_one_split(engine: str, store:
     assert await outputs(
         engine, AsyncRun(), SyncRun(), lambda: "lambda", to("async"), functools.partial(pow, 2, 5), Node3(), store=store
     ) == [S.DONE, S.DONE, "lambda", "async", 32, "node"]
+
+
+@pytest.mark.parametrize("kind", ["function", "node", "function with a limit"])
+async def test_a_stop_iteration_of_a_task_run_in_place_is_the_users_own(engine: str, kind: str) -> None:
+    """A coroutine would make another error of it."""
+
+    class Stops(Node):
+        def prep(self, store: Any) -> Any:
+            raise StopIteration("no more")
+
+    def stops() -> None:
+        raise StopIteration("no more")
+
+    asked: list[BaseException] = []
+
+    def wants(error: BaseException) -> bool:
+        asked.append(error)
+        return True
+
+    workflow = Workflow[str](engine=engine).add_exit_state("end")
+    limit = 9 if kind == "function with a limit" else None
+    retry = Retry.fixed(1, 0, retry_on=wants)
+    workflow.register("a", Stops() if kind == "node" else stops, inline=True, retry=retry, attempt_timeout=limit)
+    with pytest.raises(RetryExhaustedError) as caught:
+        await workflow.orchestrate("a")
+    assert {type(error) for error in [*asked, caught.value.__cause__]} == {StopIteration}
+    assert str(caught.value.__cause__) == "no more"

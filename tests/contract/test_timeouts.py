@@ -6,18 +6,21 @@ import asyncio
 import threading
 import time
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from tests.contract.given import Boom, Observer, S, join, never, simple, sleeper, to
 
 from cano import (
     AttemptTimeoutError,
+    CancelToken,
     CanoError,
     ConfigurationError,
+    JoinConfig,
     JoinError,
     JoinStrategy,
     Retry,
+    RunCancelledError,
     SplitTimeoutError,
     TaskError,
     Workflow,
@@ -173,6 +176,80 @@ async def test_attempt_timeout_holds_for_each_branch(engine: str, kind: str) -> 
     event = observer.one("timeout")
     assert (event.branch, event.attempt, event.value) == (1, 1, 2.5)
     assert isinstance(observer.one("branch_failure").error, AttemptTimeoutError)
+
+
+@pytest.mark.parametrize("introspect", [False, True], ids=["branch", "introspect"])
+@pytest.mark.parametrize("how", ["the join", "the run's timeout", "a token", "a common wake-up"])
+async def test_a_branch_is_told_once_when_its_attempts_limit_comes_first(
+    engine: str, introspect: bool, how: str
+) -> None:
+    """It is cleaning up when the join is decided, and is not told to stop a second time."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    log: list[Any] = []
+    gate = loop.create_future()
+    token = CancelToken()
+
+    async def slow() -> None:
+        try:
+            await asyncio.sleep(100)
+        finally:
+            if how == "a common wake-up":  # it goes on at the decision, before its turn to be told has come
+                await gate
+            await asyncio.sleep(5)
+            log.append(loop.time() - began)
+
+    async def quick() -> None:
+        await asyncio.sleep(3)
+        if how == "a token":
+            token.cancel()
+        if how in ("a token", "the run's timeout"):
+            await asyncio.sleep(100)
+        if not gate.done():
+            gate.set_result(None)
+
+    class Slow:
+        config: ClassVar[dict[str, Any]] = {"attempt_timeout": 1}
+        run = staticmethod(slow)
+
+    workflow: Workflow[S] = Workflow(engine=engine, introspect=introspect).add_exit_state(S.DONE)
+    workflow.register_split(S.START, [Slow(), quick], JoinConfig(JoinStrategy.Any, S.DONE))
+    timeout = 3 if how == "the run's timeout" else None
+    try:
+        await workflow.orchestrate(S.START, timeout=timeout, cancel=token)
+    except (WorkflowTimeoutError, RunCancelledError):
+        assert how in ("a token", "the run's timeout")
+    assert log == [8 if how == "a common wake-up" else 6]
+
+
+@pytest.mark.parametrize("introspect", [False, True], ids=["branch", "introspect"])
+async def test_a_branch_that_took_its_limits_cancellation_back_is_told_of_the_decision(
+    engine: str, introspect: bool
+) -> None:
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    log: list[Any] = []
+
+    async def stubborn() -> None:
+        try:
+            await asyncio.sleep(100)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            assert task is not None
+            task.uncancel()
+        try:
+            await asyncio.sleep(100)
+        finally:
+            log.append(loop.time() - began)
+
+    class Stubborn:
+        config: ClassVar[dict[str, Any]] = {"attempt_timeout": 1}
+        run = staticmethod(stubborn)
+
+    workflow: Workflow[S] = Workflow(engine=engine, introspect=introspect).add_exit_state(S.DONE)
+    tasks: list[Any] = [Stubborn(), sleeper(3)]
+    await workflow.register_split(S.START, tasks, JoinConfig(JoinStrategy.Any, S.DONE)).orchestrate(S.START)
+    assert log == [3]
 
 
 async def test_a_branch_that_times_out_is_retried(engine: str) -> None:

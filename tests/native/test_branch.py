@@ -84,14 +84,13 @@ async def test_it_can_be_used_after_its_end() -> None:
     [
         lambda task: task.cancel(),
         lambda task: task.uncancel(),
-        lambda task: task.done(),
         lambda task: task.result(),
         lambda task: task.get_name(),
         lambda task: task.get_coro(),
         lambda task: task.add_done_callback(print),
         lambda task: next(iter(task)),
     ],
-    ids=["cancel", "uncancel", "done", "result", "get_name", "get_coro", "add_done_callback", "await"],
+    ids=["cancel", "uncancel", "result", "get_name", "get_coro", "add_done_callback", "await"],
 )
 async def test_on_another_thread_it_refuses(use: Callable[[Any], Any]) -> None:
     error = await in_a_branch(lambda task: on_another_thread(lambda: use(task)))
@@ -120,7 +119,7 @@ async def test_a_run_on_another_thread_refuses() -> None:
     assert repr(run) == "<cano run, not begun>"
     run.send(None)
     assert repr(run) == "<cano run in 'a'>"
-    for use in (lambda: run.send(None), run.close, run.path, lambda: run.throw(ValueError)):
+    for use in (lambda: run.send(None), run.path, lambda: run.throw(ValueError)):
         error = on_another_thread(use)
         assert isinstance(error, RuntimeError)
         assert "another thread" in str(error)
@@ -135,9 +134,62 @@ async def test_a_split_on_another_thread_refuses() -> None:
     split: Any = run
     while not isinstance(split, core.SplitRun):
         split = split.cr_await
-    for use in (lambda: split.send(None), split.close, lambda: split.throw(ValueError)):
+    for use in (lambda: split.send(None), lambda: split.throw(ValueError)):
         error = on_another_thread(use)
         assert isinstance(error, RuntimeError)
         assert "another thread" in str(error)
     run.close()
     await asyncio.sleep(0)
+
+
+# --- closed by another thread: whoever lets go of a coroutine closes it, the collector too, wherever that is ---
+
+
+def begun(what: str, ended: list[int]) -> tuple[Any, Any]:
+    """A run that waits, and the loop it began on, which nobody runs now."""
+
+    async def wait(*_: object) -> str:
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            ended.append(1)
+        raise AssertionError
+
+    loop = asyncio.new_event_loop()
+    workflow = Workflow[str](engine="native").add_exit_state("b").register("a", wait)
+    run = fan_out(wait, [None], engine="native") if what == "split" else workflow.orchestrate("a")
+    task = loop.create_task(run)
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
+    loop.run_until_complete(asyncio.sleep(0))
+    return run, loop
+
+
+@pytest.mark.parametrize("what", ["split", "run"])
+def test_closed_by_another_thread_it_ends_on_its_loop(what: str) -> None:
+    ended: list[int] = []
+    run, loop = begun(what, ended)
+    assert on_another_thread(run.close) is None
+    assert not ended
+    loop.run_until_complete(asyncio.sleep(0))
+    assert ended == [1]
+    del run
+    gc.collect()
+    loop.close()
+
+
+@pytest.mark.parametrize("what", ["split", "run"])
+def test_closed_by_another_thread_when_its_loop_is(what: str) -> None:
+    ended: list[int] = []
+    run, loop = begun(what, ended)
+    loop.close()
+    assert on_another_thread(run.close) is None
+    del run, loop
+    gc.collect()
+    assert ended == [1]
+
+
+@pytest.mark.parametrize("what", ["split", "run"])
+def test_closed_by_another_thread_before_it_began(what: str) -> None:
+    workflow = Workflow[str](engine="native").add_exit_state("b").register("a", lambda: "b")
+    run = fan_out(asyncio.sleep, [0], engine="native") if what == "split" else workflow.orchestrate("a")
+    assert on_another_thread(run.close) is None

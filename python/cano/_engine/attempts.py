@@ -245,7 +245,9 @@ class TaskAttempt:
     def release(self) -> None:
         """Cancel it because the split goes on without it; once."""
         if not self.released and self._task is not None:
-            self._task.cancel()
+            # If its timeout has cancelled it, and it did not take that back, it is cleaning up.
+            if not (self.timed_out and self._task.cancelling()):
+                self._task.cancel()
             self.released = True  # not before: an interrupt may come out of what it waits for
 
     def expire(self, _: Any) -> bool:

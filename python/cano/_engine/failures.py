@@ -7,6 +7,7 @@ shown. The text of a user's own exception is the user's to choose, and is shown,
 
 from __future__ import annotations
 
+import sys
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, TypeGuard, TypeVar
 
@@ -372,12 +373,15 @@ def ask_strategy(
     """
     function = strategy.function
     assert function is not None
+    handled = sys.exception()
     try:
         answer: Any = function(JoinProgress(*progress, elapsed))
         verdict = _VERDICTS.get(answer) if isinstance(answer, str) else None
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:
+        if handled is not None:
+            _forget_context(error, handled)
         return 0, strategy_failed(error)
     if verdict is None:
         close = getattr(answer, "close", None)
@@ -385,6 +389,17 @@ def ask_strategy(
             close()  # or Python warns that it was never awaited
         return 0, bad_verdict(answer)
     return verdict, None
+
+
+def _forget_context(error: BaseException, handled: BaseException) -> None:
+    """What the engine was handling when it asked is no context of the user's error."""
+    for _ in range(100):  # a chain may be a circle
+        context = error.__context__
+        if context is handled:
+            error.__context__ = None
+        if context is None or context is handled:
+            return
+        error = context
 
 
 def strategy_failed(error: BaseException, *, state: Any = None, path: Iterable[Any] = ()) -> TaskError:

@@ -9,6 +9,7 @@ pub(crate) mod park;
 pub(crate) use interface::resume_with;
 
 use std::cell::{Cell, OnceCell};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use pyo3::exceptions::asyncio::CancelledError;
 use pyo3::exceptions::{PyKeyboardInterrupt, PyStopIteration, PySystemExit};
@@ -42,8 +43,16 @@ pub(crate) enum Stepped<'py> {
 /// One attempt of one branch. Looks like an `asyncio.Task` to whatever runs inside it, but is no instance of it.
 #[pyclass(frozen, weakref, module = "cano._core")]
 pub(crate) struct Branch {
+    /// For any thread, as what has come of the attempt: what another needs in order to cancel it (`call_soon_threadsafe`).
+    event_loop: Py<PyAny>,
+    came_of_it: AtomicU8,
     state: Confined<State>,
 }
+
+/// What `came_of_it` says: nothing yet, a value or an error, a cancellation.
+const PENDING: u8 = 0;
+const DONE: u8 = 1;
+const CANCELLED: u8 = 2;
 
 /// What a branch is made of. Who may write what: the branch itself while it is stepped, its driver otherwise.
 pub(crate) struct State {
@@ -69,7 +78,6 @@ pub(crate) struct State {
     cancels: Cell<u32>,
     /// Steps taken.
     steps: Cell<u32>,
-    event_loop: Py<PyAny>,
     coro: Coroutine,
     /// Its own, or the context it would be a copy of (`split/entered.rs`).
     context: Slot,
@@ -90,6 +98,8 @@ struct Seldom {
     callbacks: Slot,
     /// The split that it waits for.
     inner: Slot<SplitDriver>,
+    /// A dictionary of what was set on it as on any task. (`#[pyclass(dict)]` would make one for each branch.)
+    attributes: Slot,
 }
 
 impl Branch {
@@ -100,6 +110,8 @@ impl Branch {
         snapshot: &Bound<'_, PyAny>,
     ) -> Self {
         Self {
+            event_loop: event_loop.clone().unbind(),
+            came_of_it: AtomicU8::new(PENDING),
             state: Confined::new(State {
                 driver: Slot::new(driver.clone().unbind()),
                 key: Cell::default(),
@@ -116,7 +128,6 @@ impl Branch {
                 outcome: Cell::new(None),
                 cancels: Cell::new(0),
                 steps: Cell::new(0),
-                event_loop: event_loop.clone().unbind(),
                 coro: Coroutine::default(),
                 context: Slot::new(snapshot.clone().unbind()),
                 waiter: Slot::default(),
@@ -134,7 +145,13 @@ impl Branch {
 
     /// Shows the collector what the branch holds.
     pub(crate) fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.event_loop)?;
         traverse(self.state.get_for_gc(), visit)
+    }
+
+    /// The loop that it runs on.
+    pub(crate) fn event_loop<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {
+        self.event_loop.bind(py)
     }
 
     #[inline]
@@ -146,6 +163,11 @@ impl Branch {
 impl State {
     pub(crate) fn is_done(&self) -> bool {
         self.outcome.get().is_some()
+    }
+
+    /// Whether its timeout has cancelled it, and it did not take that back: it is cleaning up.
+    fn was_told(&self) -> bool {
+        self.timed_out.get() && self.cancels.get() > 0
     }
 
     /// Begins an attempt on this object: which one, and what it runs.
@@ -162,6 +184,11 @@ impl State {
         if split.is_some() || self.seldom.get().is_some() {
             self.seldom().inner.set(split.map(|split| split.clone().unbind()));
         }
+    }
+
+    /// What was set on it, as on any task.
+    fn attributes<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        self.seldom.get().and_then(|seldom| seldom.attributes.get(py))
     }
 
     /// The split that it waits for.
@@ -320,7 +347,7 @@ pub(crate) fn look_again(driver: &Bound<'_, SplitDriver>, branch: &Bound<'_, Bra
         return Ok(());
     }
     let hook = Hook::look_again(driver, branch, state.steps.get())?;
-    crate::current::call_soon(state.event_loop.bind(py), hook.as_any())
+    crate::current::call_soon(branch.get().event_loop(py), hook.as_any())
 }
 
 /// Resumes a branch that has taken no step since it was looked at.
@@ -386,10 +413,11 @@ pub(crate) fn settle(branch: &Bound<'_, Branch>, state: &State, stepped: Stepped
 fn finish(branch: &Bound<'_, Branch>, state: &State, outcome: Outcome, payload: Py<PyAny>) -> PyResult<()> {
     let py = branch.py();
     state.outcome.set(Some(outcome));
+    branch.get().came_of_it.store(if outcome == Outcome::Cancelled { CANCELLED } else { DONE }, Ordering::Release);
     state.payload.set(Some(payload.clone_ref(py)));
     let driver = state.driver.take();
     if let Some(callbacks) = state.seldom.get().and_then(|seldom| seldom.callbacks.take()) {
-        interface::schedule_callbacks(branch, state, callbacks.bind(py))?;
+        interface::schedule_callbacks(branch, callbacks.bind(py))?;
     }
     if let Some(driver) = driver {
         let driver = driver.bind(py);
@@ -406,17 +434,28 @@ fn finish(branch: &Bound<'_, Branch>, state: &State, outcome: Outcome, payload: 
 pub(crate) fn release(branch: &Bound<'_, Branch>) -> PyResult<()> {
     let state = branch.get().state()?;
     if !state.released.get() {
-        interface::cancel(branch, state, None)?;
+        if !state.was_told() {
+            cancel_as_others_do(branch, state)?;
+        }
         // Not before: an interrupt may come out of what it waits for, and then it has not been told.
         state.released.set(true);
     }
     Ok(())
 }
 
+/// Whoever cancels a task calls its method, and a library may have put another in its place, as an attribute.
+fn cancel_as_others_do(branch: &Bound<'_, Branch>, state: &State) -> PyResult<()> {
+    if state.attributes(branch.py()).is_none() {
+        interface::cancel(branch, state, None).map(drop)
+    } else {
+        branch.call_method0(intern!(branch.py(), "cancel")).map(drop)
+    }
+}
+
 /// A loser is about to take a step: if its turn to be told has not come, it is told with that.
 #[inline]
 pub(crate) fn overtake(state: &State) {
-    if !state.released.replace(true) {
+    if !state.released.replace(true) && !state.was_told() {
         state.must_cancel.set(true);
         state.cancels.set(state.cancels.get() + 1);
     }
@@ -429,21 +468,20 @@ pub(crate) fn expire(branch: &Bound<'_, Branch>) -> PyResult<()> {
     let released = state.driver.get(branch.py()).is_none_or(|driver| driver.get().is_released());
     if !state.is_done() && !released {
         state.timed_out.set(true);
-        interface::cancel(branch, state, None)?;
+        cancel_as_others_do(branch, state)?;
     }
     Ok(())
 }
 
 fn traverse(state: &State, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
     state.driver.visit(visit)?;
-    visit.call(&state.event_loop)?;
     state.coro.visit(visit)?;
     crate::collector::visit_waiter(&state.waiter, state.hides_waiter.get(), visit)?;
     for slot in [&state.context, &state.payload] {
         slot.visit(visit)?;
     }
     if let Some(seldom) = state.seldom.get() {
-        for slot in [&seldom.name, &seldom.cancel_message, &seldom.callbacks] {
+        for slot in [&seldom.name, &seldom.cancel_message, &seldom.callbacks, &seldom.attributes] {
             slot.visit(visit)?;
         }
         seldom.inner.visit(visit)?;
@@ -459,6 +497,7 @@ fn clear(state: &State) {
     }
     if let Some(seldom) = state.seldom.get() {
         seldom.cancel_message.set(None);
+        seldom.attributes.set(None);
         seldom.callbacks.set(None);
         seldom.inner.set(None);
     }

@@ -5,9 +5,12 @@
 //! nanosecond.
 
 use std::cell::Cell;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use pyo3::exceptions::PyRuntimeError;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
 use pyo3::prelude::*;
 
 thread_local! {
@@ -72,6 +75,35 @@ fn foreign_thread() -> PyErr {
     )
 }
 
+/// The event loop of what is confined to its thread: set once, and then for any thread to read.
+#[derive(Debug, Default)]
+pub(crate) struct Home(OnceLock<Py<PyAny>>);
+
+impl Home {
+    pub(crate) fn set(&self, event_loop: Py<PyAny>) {
+        let _ = self.0.set(event_loop);
+    }
+
+    /// Has the loop close `run`, for another thread: whoever lets go of a coroutine closes it, the collector too, wherever that is.
+    pub(crate) fn close(&self, run: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = run.py();
+        let Some(event_loop) = self.0.get() else { return Ok(()) };
+        let close = run.getattr(intern!(py, "close"))?;
+        match event_loop.call_method1(py, intern!(py, "call_soon_threadsafe"), (close,)) {
+            // It is closed. Nothing goes on there, and what is left is let go of with the run.
+            Err(error) if error.is_instance_of::<PyRuntimeError>(py) => Ok(()),
+            answer => answer.map(drop),
+        }
+    }
+
+    pub(crate) fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self.0.get() {
+            Some(event_loop) => visit.call(event_loop),
+            None => Ok(()),
+        }
+    }
+}
+
 /// A place for a Python object that can be empty. Never borrowed, so no code of the user's can meet it half-changed.
 pub(crate) struct Slot<T = PyAny>(Cell<Option<Py<T>>>);
 
@@ -114,7 +146,7 @@ impl<T> Slot<T> {
     }
 
     /// Shows the object to the garbage collector.
-    pub(crate) fn visit(&self, visit: &pyo3::gc::PyVisit<'_>) -> Result<(), pyo3::gc::PyTraverseError> {
+    pub(crate) fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         let value = self.0.take();
         let answer = visit.call(&value);
         self.0.set(value);

@@ -49,6 +49,11 @@ pub(crate) fn facts<'py>(py: Python<'py>, pairs: &[(&str, Bound<'py, PyAny>)]) -
     Ok(facts)
 }
 
+/// The exception as a user may see it. On Python 3.11 a `PyErr` has the traceback apart until it is raised.
+pub(crate) fn exception<'py>(py: Python<'py>, error: &PyErr) -> Bound<'py, PyAny> {
+    error.clone_ref(py).into_value(py).into_any().into_bound(py)
+}
+
 /// What ends an awaitable of ours with an answer: the `StopIteration` that carries it.
 ///
 /// It is made here, where it may fail. One that PyO3 makes while it leaves, from a `new_err`, has nobody to tell that there is no

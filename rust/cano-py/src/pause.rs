@@ -16,7 +16,7 @@ use crate::hook::Hook;
 use crate::split::{Key, SplitDriver};
 use crate::timers::{Due, TimerId};
 
-/// A sleep; awaited once, in whichever thread.
+/// A sleep; awaited once, in whichever thread. It can be run like the coroutine that `asyncio.sleep` gives, too: by a task of its own.
 #[pyclass(frozen, module = "cano._core")]
 pub(crate) struct Pause {
     #[pyo3(get)]
@@ -27,7 +27,11 @@ pub(crate) struct Pause {
 
 #[derive(Default)]
 struct Inner {
+    /// Whether `__await__` was called, or what steps it is a branch. If not, it is run like a coroutine.
+    awaited: Cell<bool>,
     yielded: Cell<bool>,
+    /// What a task that runs it steps.
+    alone: Slot,
     timer: Cell<TimerId>,
     /// The branch that waits: of which split, and its key there.
     driver: Slot<SplitDriver>,
@@ -53,7 +57,15 @@ impl Pause {
         let py = slf.py();
         let this = slf.get();
         if this.delay <= 0.0 || current_task(py)?.cast_exact::<Branch>().is_ok() {
-            this.inner.get()?.yielded.set(false);
+            let inner = this.inner.get()?;
+            if inner.driver.is_set() {
+                // Another branch waits for this very one: as long again, but each for itself.
+                let another = Bound::new(py, Self::new(this.delay, this.result.clone_ref(py)))?;
+                another.get().inner.get()?.awaited.set(true);
+                return Ok(another.into_any());
+            }
+            inner.awaited.set(true);
+            inner.yielded.set(false);
             return Ok(slf.clone().into_any());
         }
         // A task of asyncio's, or a branch of the pure engine.
@@ -72,7 +84,18 @@ impl Pause {
     fn __next__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         let this = slf.get();
-        if this.inner.get()?.yielded.replace(true) {
+        let inner = this.inner.get()?;
+        if !inner.awaited.get() {
+            let alone = match inner.alone.get(py) {
+                Some(alone) => alone,
+                None => Self::__await__(slf)?,
+            };
+            if !inner.awaited.get() {
+                inner.alone.set(Some(alone.clone().unbind()));
+                return alone.call_method0(intern!(py, "__next__"));
+            }
+        }
+        if inner.yielded.replace(true) {
             return Err(crate::errors::answer(this.result.bind(py)));
         }
         Ok(if this.delay <= 0.0 { py.None().into_bound(py) } else { slf.clone().into_any() })
@@ -83,13 +106,45 @@ impl Pause {
     }
 
     #[pyo3(signature = (*error))]
-    #[allow(clippy::unused_self)] // the protocol's shape
-    fn throw(&self, error: &Bound<'_, PyTuple>) -> PyResult<()> {
-        Err(crate::run::thrown(error)?)
+    fn throw<'py>(&self, py: Python<'py>, error: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
+        match self.inner.get()?.alone.get(py) {
+            Some(alone) => alone.call_method1(intern!(py, "throw"), error),
+            None => Err(crate::run::thrown(error)?),
+        }
     }
 
-    #[allow(clippy::unused_self)] // the protocol's shape
-    fn close(&self) {}
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        match self.inner.get()?.alone.take() {
+            Some(alone) => alone.bind(py).call_method0(intern!(py, "close")).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// What asks a coroutine whether it has begun (`inspect.getcoroutinestate`, and anyio by it) asks for these.
+    #[getter]
+    fn cr_suspended(&self) -> PyResult<bool> {
+        let inner = self.inner.get()?;
+        Ok(inner.alone.is_set() || inner.yielded.get())
+    }
+
+    #[getter]
+    #[allow(clippy::unused_self)]
+    fn cr_running(&self) -> bool {
+        false
+    }
+
+    /// It has no frame of its own.
+    #[getter]
+    #[allow(clippy::unused_self)]
+    fn cr_frame(&self) -> Option<Py<PyAny>> {
+        None
+    }
+
+    #[getter]
+    #[allow(clippy::unused_self)]
+    fn __qualname__(&self) -> &'static str {
+        "cano.sleep"
+    }
 
     /// Wakes the branch with `CancelledError` in the next turn of the loop, as a cancelled future would.
     #[pyo3(signature = (msg=None))]
@@ -127,10 +182,12 @@ impl Pause {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.result)?;
+        self.inner.get_for_gc().alone.visit(&visit)?;
         self.inner.get_for_gc().driver.visit(&visit)
     }
 
     fn __clear__(&self) {
+        self.inner.get_for_gc().alone.set(None);
         self.inner.get_for_gc().driver.set(None);
     }
 }

@@ -19,7 +19,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use crate::branch::{Stepped, step};
-use crate::confined::{Confined, Slot};
+use crate::confined::{Confined, Home, Slot};
 use crate::current::is_finalizing;
 use crate::plan::PlanSpec;
 use crate::spec::SplitSpec;
@@ -61,6 +61,7 @@ enum Went<'py> {
 #[pyclass(frozen, weakref, module = "cano._core")]
 pub(crate) struct Run {
     state: Confined<State>,
+    home: Home,
 }
 
 impl Run {
@@ -120,7 +121,13 @@ impl Run {
         match state.doing.replace(Doing::Over) {
             Doing::NotBegun => match error {
                 Some(error) => Err(error),
-                None => frame::begin(py, state).map(Went::Act),
+                None => {
+                    let action = frame::begin(py, state)?;
+                    if let Some(event_loop) = state.event_loop.get(py) {
+                        slf.get().home.set(event_loop.unbind());
+                    }
+                    Ok(Went::Act(action))
+                }
             },
             Doing::Task(task) => match step(task.bind(py), error) {
                 Stepped::Yielded(yielded) => {
@@ -159,7 +166,7 @@ impl Run {
                 Err(raised) => {
                     state.tell(py, RunMachine::stop)?;
                     if let Some(index) = state.current() {
-                        state.leave(py, index, Some(raised.value(py).as_any()))?;
+                        state.leave(py, index, Some(&crate::errors::exception(py, &raised)))?;
                     }
                     Err(raised)
                 }
@@ -200,7 +207,7 @@ impl Run {
             Action::Fail(failure) => {
                 let error = frame::failure(py, state, failure)?;
                 if let Some(index) = state.current() {
-                    state.leave(py, index, Some(error.value(py).as_any()))?;
+                    state.leave(py, index, Some(&crate::errors::exception(py, &error)))?;
                 }
                 Err(error)
             }
@@ -311,6 +318,7 @@ impl Run {
                 alarm: Slot::default(),
                 attempt_alarm: Slot::default(),
             }),
+            home: Home::default(),
         })
     }
 
@@ -342,7 +350,7 @@ impl Run {
         if is_finalizing(py) {
             return Ok(());
         }
-        let state = slf.get().state.get()?;
+        let Ok(state) = slf.get().state.get() else { return slf.get().home.close(slf.as_any()) };
         frame::close(py, state, state.doing.replace(Doing::Over))
     }
 
@@ -367,6 +375,7 @@ impl Run {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.home.visit(&visit)?;
         let state = self.state.get_for_gc();
         visit.call(&state.plan)?;
         visit.call(&state.store)?;

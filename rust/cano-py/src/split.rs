@@ -207,7 +207,7 @@ impl SplitDriver {
             return Ok(()); // a branch's own, and known
         }
         self.count_anew(state);
-        state.fatal.set(Some(error.value(py).clone().into_any().unbind()));
+        state.fatal.set(Some(crate::errors::exception(py, error).unbind()));
         if raised {
             state.fatal_raised.set(true);
         }

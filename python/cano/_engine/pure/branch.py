@@ -45,6 +45,7 @@ class Branch:
     """One attempt of one branch. Looks like an `asyncio.Task` to whatever runs inside it, but is no instance of it."""
 
     __slots__ = (
+        "__dict__",  # a task takes attributes, too
         "__weakref__",
         "_asyncio_future_blocking",
         "_callbacks",
@@ -160,6 +161,7 @@ class Branch:
         try:
             future.result()
         except BaseException as error:
+            _forget_the_engine(error, also_alone=True)  # this frame has the future, and that has the error
             thrown = error
         # Outside the handler, or what the branch does next would run with an exception being handled.
         try:
@@ -200,9 +202,10 @@ class Branch:
         split = self.split
         assert split is not None  # it has not ended
         if split.released and not self.released:  # it woke before its turn to be told has come
-            self._must_cancel = True
-            self._num_cancels_requested += 1
             self.released = True
+            if not self._was_told():
+                self._must_cancel = True
+                self._num_cancels_requested += 1
         if self._must_cancel:
             if not isinstance(error, asyncio.CancelledError):
                 error = self._make_cancelled_error()
@@ -322,8 +325,13 @@ class Branch:
     def release(self) -> None:
         """Cancel it because the split goes on without it; once."""
         if not self.released:
-            self.cancel()
+            if not self._was_told():
+                self.cancel()
             self.released = True
+
+    def _was_told(self) -> bool:
+        """Whether its timeout has cancelled it, and it did not take that back: it is cleaning up."""
+        return self.timed_out and self._num_cancels_requested > 0
 
     def expire(self, _: Any) -> bool:
         """The attempt's time is up."""
@@ -452,9 +460,17 @@ class Branch:
 
 
 class Pause:
-    """The engine's own sleep: inside a branch it parks in the split's timers, elsewhere it is `asyncio.sleep`."""
+    """The engine's own sleep: inside a branch it parks in the split's timers, elsewhere it is `asyncio.sleep`.
 
-    __slots__ = ("_branch", "_error", "_timer", "_value", "delay")
+    Like what that gives it can be awaited, and run as a coroutine by a task of its own.
+    """
+
+    __slots__ = ("_alone", "_branch", "_error", "_timer", "_value", "delay")
+
+    # What asks a coroutine whether it has begun (`inspect.getcoroutinestate`, and anyio by it) asks for these. There is no frame.
+    cr_running = False
+    cr_frame = None
+    __name__ = "cano.sleep"
 
     def __init__(self, delay: float, value: Any) -> None:
         self.delay = delay
@@ -462,6 +478,7 @@ class Pause:
         self._branch: Branch | None = None
         self._timer: Timer | None = None
         self._error: BaseException | None = None
+        self._alone: Generator[Any, None, Any] | None = None  # what a task that runs it steps
 
     def __await__(self) -> Generator[Any, None, Any]:
         if self.delay <= 0:
@@ -469,9 +486,28 @@ class Pause:
             return self._value
         current: Any = _tasks.current_task()
         if type(current) is Branch:
-            yield self
+            # If another branch waits for this very one: as long again, but each for itself.
+            yield self if self._branch is None else Pause(self.delay, None)
             return self._value
         return (yield from asyncio.sleep(self.delay, self._value).__await__())
+
+    @property
+    def cr_suspended(self) -> bool:
+        return self._alone is not None
+
+    def send(self, value: None) -> Any:
+        if self._alone is None:
+            self._alone = self.__await__()
+        return self._alone.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        if self._alone is None:
+            self._alone = self.__await__()
+        return self._alone.throw(*error)
+
+    def close(self) -> None:
+        if self._alone is not None:
+            self._alone.close()
 
     def __repr__(self) -> str:
         return f"<cano.sleep({self.delay:g})>"
@@ -523,14 +559,14 @@ def _loop_of(future: Any) -> Any:
     return get_loop() if get_loop is not None else future._loop
 
 
-def _forget_the_engine(error: BaseException) -> None:
+def _forget_the_engine(error: BaseException, *, also_alone: bool = False) -> None:
     """Have a branch's error tell of the branch's own frames.
 
-    That of `_step` is ours, tells nobody anything, and leads to the branch, which has the error: a circle, for the collector.
+    The first is ours, tells nobody anything, and leads to what has the error: a circle, for the collector.
     """
     try:
         traceback = error.__traceback__
-        if traceback is not None and traceback.tb_next is not None:
+        if traceback is not None and (also_alone or traceback.tb_next is not None):
             BaseException.with_traceback(error, traceback.tb_next)
     except Exception:
         return

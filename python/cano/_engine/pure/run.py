@@ -61,6 +61,14 @@ def compile_plan(plan: Plan) -> MachinePlan:
     return plan.compiled  # type: ignore[no-any-return]
 
 
+class StoppedError(Exception):
+    """A `StopIteration` that a task raised, on its way through coroutines: they would make another error of it."""
+
+    def __init__(self, stop: StopIteration) -> None:
+        super().__init__(stop)
+        self.stop = stop
+
+
 class RunDriver:
     """One run of a plan."""
 
@@ -312,7 +320,7 @@ class RunDriver:
             else:
                 value = await self._bounded(task, state, attempt)
         except Exception as error:
-            return self._attempt_failed(index, task, error)
+            return self._attempt_failed(index, task, error.stop if type(error) is StoppedError else error)
         except BaseException as error:
             machine.stop()
             if not issubclass(type(error), asyncio.CancelledError) and "task_failure" in wants:
@@ -386,7 +394,10 @@ class RunDriver:
             context = contextvars.copy_context()
             value = await start_in_thread(self._loop, context, call.function, arguments)
             return await value if hasattr(value, "__await__") else value
-        value = call.function(self._store) if call.arity == STORE else call.function()
+        try:
+            value = call.function(self._store) if call.arity == STORE else call.function()
+        except StopIteration as stop:
+            raise StoppedError(stop) from None
         if call.kind == COROUTINE or hasattr(value, "__await__"):
             return await value
         return value

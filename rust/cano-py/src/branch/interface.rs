@@ -1,7 +1,10 @@
 //! The interface of a Task, for whatever runs inside a branch and looks at `current_task()`.
 
-use pyo3::exceptions::PyRuntimeError;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use pyo3::exceptions::asyncio::InvalidStateError;
+use pyo3::exceptions::{PyAttributeError, PyRuntimeError};
+use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -11,6 +14,9 @@ use super::{Branch, Outcome, State};
 use crate::current::copy_current_context;
 use crate::hook::guarded;
 use crate::pause::Pause;
+
+/// Whether anything was ever set on any branch: hardly ever, and so nobody need look for it.
+static ANY_ATTRIBUTES: AtomicBool = AtomicBool::new(false);
 
 /// `future.cancel(msg=message)`; whether it could be cancelled.
 pub(super) fn cancel_future(future: &Bound<'_, PyAny>, message: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
@@ -47,28 +53,19 @@ pub(super) fn cancel(branch: &Bound<'_, Branch>, state: &State, message: Option<
     Ok(true)
 }
 
-pub(super) fn schedule_callbacks(
-    branch: &Bound<'_, Branch>,
-    state: &State,
-    callbacks: &Bound<'_, PyAny>,
-) -> PyResult<()> {
+pub(super) fn schedule_callbacks(branch: &Bound<'_, Branch>, callbacks: &Bound<'_, PyAny>) -> PyResult<()> {
     for entry in callbacks.cast::<PyList>()?.iter() {
         let (callback, context): (Bound<'_, PyAny>, Bound<'_, PyAny>) = entry.extract()?;
-        call_soon_in(branch, state, &callback, &context)?;
+        call_soon_in(branch, &callback, &context)?;
     }
     Ok(())
 }
 
-fn call_soon_in(
-    branch: &Bound<'_, Branch>,
-    state: &State,
-    callback: &Bound<'_, PyAny>,
-    context: &Bound<'_, PyAny>,
-) -> PyResult<()> {
+fn call_soon_in(branch: &Bound<'_, Branch>, callback: &Bound<'_, PyAny>, context: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = branch.py();
     let keywords = PyDict::new(py);
     keywords.set_item(intern!(py, "context"), context)?;
-    state.event_loop.bind(py).call_method(intern!(py, "call_soon"), (callback, branch), Some(&keywords)).map(drop)
+    branch.get().event_loop(py).call_method(intern!(py, "call_soon"), (callback, branch), Some(&keywords)).map(drop)
 }
 
 #[pymethods]
@@ -88,6 +85,51 @@ impl Branch {
             let error = super::park::error_of(future);
             driver.get().resume(&driver, slf, error)
         })
+    }
+
+    /// What was set on the branch, else what a branch has.
+    fn __getattribute__<'py>(slf: &Bound<'py, Self>, name: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        if ANY_ATTRIBUTES.load(Ordering::Relaxed)
+            && let Ok(state) = slf.get().state()
+            && let Some(attributes) = state.attributes(py)
+            && let Some(found) = attributes.cast::<PyDict>()?.get_item(name)?
+        {
+            return Ok(found);
+        }
+        // SAFETY: both are alive; it gives a new reference, or null with an exception set.
+        unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyObject_GenericGetAttr(slf.as_ptr(), name.as_ptr())) }
+    }
+
+    /// Sets what a branch has that can be set; anything else is kept beside it, and found first from then on.
+    fn __setattr__(slf: &Bound<'_, Self>, name: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        // SAFETY: all are alive; 0 says that it is done, anything else that an exception is set.
+        if unsafe { ffi::PyObject_GenericSetAttr(slf.as_ptr(), name.as_ptr(), value.as_ptr()) } == 0 {
+            return Ok(());
+        }
+        let error = PyErr::fetch(py);
+        if !error.is_instance_of::<PyAttributeError>(py) {
+            return Err(error);
+        }
+        let state = slf.get().state()?;
+        if state.attributes(py).is_none() {
+            ANY_ATTRIBUTES.store(true, Ordering::Relaxed);
+            state.seldom().attributes.set(Some(PyDict::new(py).into_any().unbind()));
+        }
+        state.attributes(py).map_or(Err(error), |attributes| attributes.set_item(name, value))
+    }
+
+    /// Takes away what was set.
+    fn __delattr__(slf: &Bound<'_, Self>, name: &Bound<'_, PyAny>) -> PyResult<()> {
+        match slf.get().state()?.attributes(slf.py()) {
+            Some(attributes) if attributes.contains(name)? => attributes.del_item(name),
+            // SAFETY: both are alive; without a value it deletes. 0 says that it is done, anything else that an exception is set.
+            _ => match unsafe { ffi::PyObject_GenericSetAttr(slf.as_ptr(), name.as_ptr(), std::ptr::null_mut()) } {
+                0 => Ok(()),
+                _ => Err(PyErr::fetch(slf.py())),
+            },
+        }
     }
 
     /// Asks the branch to stop: `CancelledError` is thrown into it at its next step.
@@ -114,13 +156,13 @@ impl Branch {
     }
 
     /// Whether the attempt has ended.
-    fn done(&self) -> PyResult<bool> {
-        Ok(self.state()?.is_done())
+    fn done(&self) -> bool {
+        self.came_of_it.load(Ordering::Acquire) != super::PENDING
     }
 
     /// Whether the attempt ended by cancellation.
-    fn cancelled(&self) -> PyResult<bool> {
-        Ok(self.state()?.outcome.get() == Some(Outcome::Cancelled))
+    fn cancelled(&self) -> bool {
+        self.came_of_it.load(Ordering::Acquire) == super::CANCELLED
     }
 
     /// What the coroutine returned; or raises what it raised.
@@ -160,7 +202,7 @@ impl Branch {
             _ => copy_current_context(py)?,
         };
         if state.is_done() {
-            return call_soon_in(slf, state, callback, &context);
+            return call_soon_in(slf, callback, &context);
         }
         let entry = (callback, context).into_pyobject(py)?;
         match state.seldom().callbacks.get(py) {
@@ -192,8 +234,8 @@ impl Branch {
     }
 
     /// The loop the branch runs on.
-    fn get_loop(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        Ok(self.state()?.event_loop.clone_ref(py))
+    fn get_loop<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        self.event_loop(py).clone()
     }
 
     /// The user's own coroutine.
@@ -265,8 +307,8 @@ impl Branch {
     }
 
     #[getter]
-    fn _loop(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        Ok(self.state()?.event_loop.clone_ref(py))
+    fn _loop<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        self.event_loop(py).clone()
     }
 
     /// A list of (callback, context); libraries look for their own in it.
@@ -310,7 +352,7 @@ impl Branch {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        super::traverse(self.state.get_for_gc(), &visit)
+        self.visit(&visit)
     }
 
     fn __clear__(&self) {

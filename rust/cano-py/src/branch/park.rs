@@ -25,23 +25,23 @@ pub(super) fn park(branch: &Bound<'_, Branch>, state: &State, yielded: &Bound<'_
     }
     let blocking = match yielded.getattr_opt(intern!(py, "_asyncio_future_blocking")) {
         Ok(blocking) => blocking.filter(|blocking| !blocking.is_none()),
-        Err(error) => return raised(branch, state, error),
+        Err(error) => return raised(branch, error),
     };
     let problem = match blocking {
         None => format!("Task got bad yield: {}", repr(yielded)),
         Some(blocking) => match wait_for(branch, state, yielded, &blocking) {
             Ok(None) => return Ok(()),
             Ok(Some(problem)) => problem,
-            Err(error) => return raised(branch, state, error),
+            Err(error) => return raised(branch, error),
         },
     };
-    later(branch, state, PyRuntimeError::new_err(problem))
+    later(branch, PyRuntimeError::new_err(problem))
 }
 
 /// What looks like a future has raised. An interrupt leaves through the loop; what waits is looked after when the run is cancelled
 /// for it.
-fn raised(branch: &Bound<'_, Branch>, state: &State, error: PyErr) -> PyResult<()> {
-    if super::is_fatal(branch.py(), &error) { Err(error) } else { later(branch, state, error) }
+fn raised(branch: &Bound<'_, Branch>, error: PyErr) -> PyResult<()> {
+    if super::is_fatal(branch.py(), &error) { Err(error) } else { later(branch, error) }
 }
 
 /// Waits for a future; the answer is what is wrong with it, if something is.
@@ -56,7 +56,7 @@ fn wait_for(
         Some(get_loop) => get_loop.call0()?,
         None => future.getattr(intern!(py, "_loop"))?,
     };
-    if !its_loop.is(&state.event_loop) {
+    if !its_loop.is(branch.get().event_loop(py)) {
         return Ok(Some(format!(
             "Task {} got Future {} attached to a different loop",
             repr(branch.as_any()),
@@ -141,9 +141,9 @@ pub(crate) fn is_plain(future: &Bound<'_, PyAny>) -> bool {
 }
 
 /// Throws an error into the branch in the loop's next turn.
-pub(crate) fn later(branch: &Bound<'_, Branch>, state: &State, error: PyErr) -> PyResult<()> {
+pub(crate) fn later(branch: &Bound<'_, Branch>, error: PyErr) -> PyResult<()> {
     let py = branch.py();
-    let event_loop = state.event_loop.bind(py);
+    let event_loop = branch.get().event_loop(py);
     let hook = Hook::throw(py, branch, error.into_value(py))?;
     crate::current::call_soon(event_loop, hook.as_any())
 }

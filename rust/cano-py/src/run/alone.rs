@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use super::thrown;
-use crate::confined::{Confined, Slot};
+use crate::confined::{Confined, Home, Slot};
 use crate::current::is_finalizing;
 use crate::spec::SplitSpec;
 use crate::split::events::Wants;
@@ -18,6 +18,7 @@ pub(crate) struct SplitRun {
     outbox: Option<Py<PyAny>>,
     /// Belongs to the thread that awaits first; one that comes second is refused before it can look.
     driver: Confined<Slot<SplitDriver>>,
+    home: Home,
 }
 
 impl SplitRun {
@@ -34,6 +35,7 @@ impl SplitRun {
                     py,
                     SplitDriver::new(py, self.spec.clone_ref(py), py.None(), None, Wants::default(), outbox)?,
                 )?;
+                self.home.set(driver.get().event_loop_of(py).clone().unbind());
                 slot.set(Some(driver.clone().unbind()));
                 driver
             }
@@ -51,7 +53,7 @@ impl SplitRun {
     #[pyo3(signature = (plan, outbox=None))]
     fn new(plan: &Bound<'_, PyAny>, outbox: Option<Py<PyAny>>) -> PyResult<Self> {
         let spec = Py::new(plan.py(), SplitSpec::read(plan)?)?;
-        Ok(Self { spec, outbox, driver: Confined::unclaimed(Slot::default()) })
+        Ok(Self { spec, outbox, driver: Confined::unclaimed(Slot::default()), home: Home::default() })
     }
 
     fn __await__(slf: &Bound<'_, Self>) -> Py<Self> {
@@ -77,11 +79,13 @@ impl SplitRun {
     }
 
     /// The caller is gone: cancel every branch, without anybody to wait for them.
-    fn close(&self, py: Python<'_>) -> PyResult<()> {
+    fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
         if is_finalizing(py) {
             return Ok(());
         }
-        match self.driver.get()?.get(py) {
+        let Ok(driver) = this.driver.get() else { return this.home.close(slf.as_any()) };
+        match driver.get(py) {
             Some(driver) => driver.get().abandon_now(&driver),
             None => Ok(()),
         }
@@ -90,6 +94,7 @@ impl SplitRun {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.spec)?;
         visit.call(&self.outbox)?;
+        self.home.visit(&visit)?;
         self.driver.get_for_gc().visit(&visit)
     }
 

@@ -10,7 +10,7 @@ use pyo3::types::PyTuple;
 
 use super::{Doing, Run, State, Went, alarm};
 use crate::current::copy_current_context;
-use crate::errors::{facts, failures};
+use crate::errors::{exception, facts, failures};
 use crate::plan::TaskSpec;
 use crate::spec::{CallKind, SplitSpec};
 use crate::split::events::{Facts, Wants};
@@ -227,7 +227,7 @@ pub(super) fn raised(py: Python<'_>, state: &State, error: PyErr) -> PyResult<Ac
     }
     if !error.is_instance_of::<PyException>(py) {
         state.tell(py, RunMachine::stop)?;
-        let raised = error.value(py).clone().into_any();
+        let raised = exception(py, &error);
         if !error.is_instance_of::<CancelledError>(py) {
             task_failed(py, state, index, task, &raised)?;
         }
@@ -239,7 +239,7 @@ pub(super) fn raised(py: Python<'_>, state: &State, error: PyErr) -> PyResult<Ac
     let mut unit = 0.0;
     if task.retries {
         elapsed = state.now(py)? - state.first_attempt.get();
-        let wants = task.retry_object.bind(py).call_method1(intern!(py, "wants"), (error.value(py),));
+        let wants = task.retry_object.bind(py).call_method1(intern!(py, "wants"), (exception(py, &error),));
         match wants.and_then(|it| it.is_truthy()) {
             Ok(wanted) => retryable = wanted,
             Err(broken) if broken.is_instance_of::<PyException>(py) => {
@@ -248,7 +248,7 @@ pub(super) fn raised(py: Python<'_>, state: &State, error: PyErr) -> PyResult<Ac
             }
             Err(fatal) => {
                 state.tell(py, RunMachine::stop)?;
-                state.leave(py, index, Some(fatal.value(py).as_any()))?;
+                state.leave(py, index, Some(&exception(py, &fatal)))?;
                 return Err(fatal);
             }
         }

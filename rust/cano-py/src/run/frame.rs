@@ -188,7 +188,7 @@ pub(super) fn end_with_error(py: Python<'_>, state: &State, error: PyErr) -> PyR
         state.emit(py, Wants::CANCELLED, state.current(), None, Facts { value, ..Facts::default() })?;
     }
     if state.wants.has(Wants::WORKFLOW_END) {
-        let raised = error.value(py).clone().into_any();
+        let raised = crate::errors::exception(py, &error);
         state.emit(py, Wants::WORKFLOW_END, None, None, Facts { error: Some(&raised), ..Facts::default() })?;
     }
     Ok(error)

@@ -118,7 +118,7 @@ impl State {
     pub(super) fn interrupted(&self, py: Python<'_>, error: PyErr) -> PyResult<PyErr> {
         self.tell(py, RunMachine::stop)?;
         if let Some(index) = self.current() {
-            self.leave(py, index, Some(error.value(py).as_any()))?;
+            self.leave(py, index, Some(&crate::errors::exception(py, &error)))?;
         }
         Ok(error)
     }

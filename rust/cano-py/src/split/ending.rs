@@ -471,7 +471,7 @@ impl SplitDriver {
         py.import(intern!(py, "cano._engine.losers"))?
             .call_method1(
                 intern!(py, "not_cancelled"),
-                (self.event_loop.bind(py), &state.spec.get().name, error.value(py)),
+                (self.event_loop.bind(py), &state.spec.get().name, crate::errors::exception(py, &error)),
             )
             .map(drop)
     }

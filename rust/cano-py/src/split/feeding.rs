@@ -109,7 +109,7 @@ impl SplitDriver {
         {
             // Its task has raised it through the loop.
             state.fatal_raised.set(true);
-            state.fatal.set(Some(error.value(py).clone().into_any().unbind()));
+            state.fatal.set(Some(crate::errors::exception(py, error).unbind()));
         }
         match error {
             None if decided => self.wake(slf, state),
