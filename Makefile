@@ -46,7 +46,7 @@ RUST_SOURCES := $(shell find rust .cargo -type f \( -name '*.rs' -o -name '*.tom
 PYTHON_SOURCES := $(wildcard python/cano tests examples benches tools)
 
 .PHONY: help demo test build lint format typecheck bench bench-peers bench-guard bench-rust docs wheels soak coverage \
-	mutants-python reliability interleavings mutants coverage-rust miri tsan audit clean
+	mutants-python reliability interleavings mutants coverage-rust coverage-native miri tsan audit clean
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F@ '{ printf "%-18s %s\n", $$1, $$2 }'
 
@@ -129,8 +129,11 @@ interleavings: ## what threads share, in every order of their steps: loom and sh
 mutants: $(STAMPS)/venv ## change the Rust machines in every way cargo-mutants knows; the tests must notice (cargo install cargo-mutants)
 	$(BIN)/python -m tools.reliability.mutants_rust $(ARGS)
 
-coverage-rust: ## which lines of the Rust engine its own tests reach (cargo install cargo-llvm-cov; rustup component add llvm-tools)
-	cargo llvm-cov --package cano-engine --locked --show-missing-lines $(ARGS)
+coverage-rust: ## lines and branches of the Rust engine that its own tests reach (cargo install cargo-llvm-cov; nightly with llvm-tools)
+	cargo +nightly llvm-cov --branch --package cano-engine --locked --show-missing-lines $(ARGS)
+
+coverage-native: $(STAMPS)/test ## lines and branches of the binding that the tests reach (rustup toolchain install nightly --component llvm-tools)
+	$(BIN)/python -m tools.reliability.coverage_native $(ARGS)
 
 miri: ## the Rust machines and the hand-off under Miri (rustup +nightly component add miri)
 	CANO_FUZZ_EVENTS=300 MIRIFLAGS='-Zmiri-disable-isolation -Zmiri-deterministic-floats' cargo +nightly miri test --quiet --locked --package cano-engine \
