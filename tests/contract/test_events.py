@@ -15,6 +15,7 @@ from cano import (
     CancelToken,
     CanoError,
     ConfigurationError,
+    JoinConfig,
     JoinError,
     JoinStrategy,
     Retry,
@@ -547,3 +548,46 @@ async def test_an_error_is_seen_with_its_traceback(engine: str, kind: str) -> No
             ["state_exit", "workflow_end"] if kind == "cancelled" else ["task_failure", "state_exit", "workflow_end"]
         )
         assert [kind for kind, names in seen if "deeper" in names] == events
+
+
+@pytest.mark.parametrize("what", ["task", "split", "back-off"])
+async def test_a_run_whose_coroutine_is_closed(engine: str, what: str) -> None:
+    """Nothing has failed: whoever awaited it is gone."""
+    observer = Observer()
+    workflow = Workflow[str](engine=engine).add_exit_state("end").add_observer(observer)
+    if what == "split":
+        workflow.register_split("a", [never], JoinConfig(JoinStrategy.All, "end"))
+    else:
+        workflow.register("a", never if what == "task" else flaky(1, then="end"), retry=Retry.fixed(1, 99))
+    run = workflow.orchestrate("a")
+    run.send(None)
+    run.close()
+    await asyncio.sleep(0)
+    kinds = {
+        "task": ["task_start"],
+        "split": ["split_start", "branch_start", "join"],
+        "back-off": ["task_start", "retry"],
+    }[what]
+    kinds = ["workflow_start", "state_enter", *kinds, "state_exit", "workflow_end"]
+    assert [event.kind for event in observer.events] == kinds + ["branch_cancelled"] * (what == "split")
+    ended = [event.error for event in observer.events if event.kind in ("state_exit", "workflow_end")]
+    assert [type(error) for error in ended] == [GeneratorExit] * 2
+
+
+async def test_a_task_that_awaits_while_its_run_is_closed(engine: str) -> None:
+    """It is told as any coroutine would be, and that is no failure of the task's either."""
+    observer = Observer()
+
+    async def stubborn() -> str:
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            await asyncio.sleep(0)
+        raise AssertionError
+
+    workflow = Workflow[str](engine=engine).add_exit_state("end").add_observer(observer).register("a", stubborn)
+    run = workflow.orchestrate("a")
+    run.send(None)
+    with pytest.raises(RuntimeError, match="coroutine ignored GeneratorExit"):
+        run.close()
+    assert "task_failure" not in [event.kind for event in observer.events]

@@ -92,6 +92,7 @@ class RunDriver:
         self._steps = 0  # transitions in this slice
         self._alarm: Alarm | None = None
         self._entered = 0.0
+        self._closed = False
 
     def __await__(self) -> Generator[Any, Any, Any]:
         """Step the run, noting when it is resumed: a slice is counted from there."""
@@ -107,6 +108,7 @@ class RunDriver:
                     try:
                         yield yielded
                     except GeneratorExit:
+                        self._closed = True
                         coro.close()
                         raise
                     except BaseException as thrown:
@@ -319,11 +321,13 @@ class RunDriver:
                 value = await self._call(task.call)
             else:
                 value = await self._bounded(task, state, attempt)
-        except Exception as error:
-            return self._attempt_failed(index, task, error.stop if type(error) is StoppedError else error)
         except BaseException as error:
+            if issubclass(type(error), Exception) and not self._closed:
+                return self._attempt_failed(index, task, error.stop if type(error) is StoppedError else error)  # type: ignore[arg-type]
             machine.stop()
-            if not issubclass(type(error), asyncio.CancelledError) and "task_failure" in wants:
+            # A task that was cancelled, or closed with its run, has not failed.
+            ended = self._closed or issubclass(type(error), asyncio.CancelledError)
+            if not ended and "task_failure" in wants:
                 self._emit("task_failure", state=state, task=task.name, attempt=attempt, error=error)
             self._leave(state, error)
             raise
