@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import gc
+import importlib.abc
 import multiprocessing
 import os
 import random
@@ -57,6 +58,26 @@ def fork_in_a_branch_on_a_thread(engine: str, _: random.Random) -> None:
 
     assert asyncio.run(main()) == [0, 1]
     works(engine)
+
+
+@ends()
+def fork_while_another_thread_imports(engine: str, _: random.Random) -> None:
+    """The child has not got the thread that was half-way through a module, or through what the engine keeps of one."""
+    begun = threading.Event()
+
+    class Slow(importlib.abc.MetaPathFinder):
+        def find_spec(self, name: str, path: Any, target: Any = None) -> None:
+            if name.startswith("cano."):
+                begun.set()
+                time.sleep(0.02)  # the main thread forks within that
+
+    sys.meta_path.insert(0, Slow())
+    thread = threading.Thread(target=lambda: works(engine))
+    thread.start()
+    assert begun.wait(100)
+    for _ in range(5):
+        in_a_child(lambda: works(engine))
+    thread.join(100)
 
 
 @ends()

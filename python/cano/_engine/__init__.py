@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import cano._forks  # noqa: F401 - for what it registers
 from cano.errors import ConfigurationError, EngineUnavailableError
 
 from .contract import Engine

@@ -3,9 +3,9 @@
 use std::sync::OnceLock;
 use std::time::Instant;
 
+use crate::once::Once;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
 #[derive(Debug)]
@@ -16,9 +16,9 @@ pub(crate) enum Clock {
     Loop(Py<PyAny>),
 }
 
-static STANDARD: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static STANDARD: Once<Py<PyAny>> = Once::new();
 /// A type of loops whose clock is the standard one: the first that was seen.
-static KNOWN: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+static KNOWN: Once<Py<PyType>> = Once::new();
 /// What the monotonic clock showed at an instant.
 static SHOWN: OnceLock<(Instant, f64)> = OnceLock::new();
 

@@ -1,11 +1,11 @@
 //! Which task is current, and in which context code runs: the interpreter's own calls, and Python's for tasks of
 //! third parties (*Extending asyncio*).
 
+use crate::once::Once;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
 
 enum Swap {
@@ -15,7 +15,7 @@ enum Swap {
     Table(Py<PyDict>),
 }
 
-static SWAP: PyOnceLock<Swap> = PyOnceLock::new();
+static SWAP: Once<Swap> = Once::new();
 
 fn find(py: Python<'_>) -> PyResult<Swap> {
     let tasks = py.import("asyncio.tasks")?;
@@ -80,7 +80,7 @@ pub(crate) fn is_finalizing(_py: Python<'_>) -> bool {
     }
 }
 
-static CURRENT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+static CURRENT: Once<Py<PyAny>> = Once::new();
 
 /// The task that runs now, or `None`.
 pub(crate) fn current_task(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
@@ -103,7 +103,7 @@ pub(crate) fn copy_context<'py>(context: &Bound<'py, PyAny>) -> PyResult<Bound<'
 }
 
 /// Where in a context object its map of variables is; `None` where that cannot be made out.
-static VARIABLES: PyOnceLock<Option<usize>> = PyOnceLock::new();
+static VARIABLES: Once<Option<usize>> = Once::new();
 
 /// The map of a context's variables. It is immutable: setting a variable puts another one in its place (PEP 567).
 fn variables(context: &Bound<'_, PyAny>, offset: usize) -> *const ffi::PyObject {
@@ -158,7 +158,7 @@ pub(crate) fn handled_exception(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
 
 /// The running loop of this thread; an error with what to do when there is none.
 pub(crate) fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    static GET: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static GET: Once<Py<PyAny>> = Once::new();
     GET.get_or_try_init(py, || py.import("asyncio.events")?.getattr("get_running_loop").map(Bound::unbind))?
         .bind(py)
         .call0()

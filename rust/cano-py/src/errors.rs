@@ -2,14 +2,14 @@
 
 use std::any::Any;
 
+use crate::once::Once;
 use cano_engine::MachineError;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyModule};
 
 /// `cano._engine.failures`: the errors both engines raise, in the same words.
 pub(crate) fn failures(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
-    static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+    static MODULE: Once<Py<PyModule>> = Once::new();
     Ok(MODULE.get_or_try_init(py, || py.import("cano._engine.failures").map(Bound::unbind))?.bind(py))
 }
 

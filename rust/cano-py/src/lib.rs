@@ -12,6 +12,7 @@ mod fail;
 mod hook;
 mod indices;
 mod leaving;
+mod once;
 mod pause;
 mod plan;
 mod run;
@@ -49,6 +50,13 @@ mod _core {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         crate::clock::calibrate();
+        // A class is made at its first use otherwise, and that may be in another thread while one forks.
+        module.py().get_type::<crate::hook::Hook>();
+        module.py().get_type::<crate::branch::interface::BranchAwait>();
+        module.py().get_type::<crate::columns::Columns>();
+        module.py().get_type::<crate::spec::SplitSpec>();
+        module.py().get_type::<crate::split::SplitDriver>();
+        module.py().get_type::<crate::threads::Cursor>();
         crate::collector::install_finalizer(module.py());
         crate::store::register(module.py())
     }

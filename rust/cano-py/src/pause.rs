@@ -2,11 +2,11 @@
 
 use std::cell::Cell;
 
+use crate::once::Once;
 use pyo3::exceptions::asyncio::CancelledError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::PyTuple;
 
 use crate::branch::{Branch, State};
@@ -69,7 +69,7 @@ impl Pause {
             return Ok(slf.clone().into_any());
         }
         // A task of asyncio's, or a branch of the pure engine.
-        static PURE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        static PURE: Once<Py<PyAny>> = Once::new();
         let pause = PURE
             .get_or_try_init(py, || py.import("cano._engine.pure.branch")?.getattr("Pause").map(Bound::unbind))?
             .bind(py)

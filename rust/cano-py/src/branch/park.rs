@@ -1,10 +1,10 @@
 //! What a branch waits for: Task's rules for futures, and two ways of our own that touch no loop.
 
+use crate::once::Once;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyTuple};
 
 use super::{Branch, State};
@@ -106,7 +106,7 @@ pub(crate) fn add_done_callback(
     callback: &Bound<'_, PyAny>,
     context: &Bound<'_, PyAny>,
 ) -> PyResult<()> {
-    static KEYWORDS: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
+    static KEYWORDS: Once<Py<PyTuple>> = Once::new();
     let py = future.py();
     let keywords =
         KEYWORDS.get_or_try_init(py, || PyTuple::new(py, [intern!(py, "context")]).map(Bound::unbind))?.bind(py);
@@ -134,7 +134,7 @@ pub(crate) fn error_of(future: &Bound<'_, PyAny>) -> Option<PyErr> {
 
 /// Whether an object is a future of asyncio's and of no class derived from it: asking it runs no code of others.
 pub(crate) fn is_plain(future: &Bound<'_, PyAny>) -> bool {
-    static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static CLASS: Once<Py<PyAny>> = Once::new();
     let py = future.py();
     let class = CLASS.get_or_try_init(py, || py.import("_asyncio")?.getattr("Future").map(Bound::unbind));
     class.is_ok_and(|class| future.get_type().is(class))

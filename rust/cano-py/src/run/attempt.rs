@@ -1,11 +1,11 @@
 //! One attempt of a state's task: starting it, and what came of it.
 
+use crate::once::Once;
 use cano_engine::{Action, RunMachine, StateId};
 use pyo3::exceptions::PyException;
 use pyo3::exceptions::asyncio::CancelledError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::PyTuple;
 
 use super::{Doing, Run, State, Went, alarm};
@@ -72,7 +72,7 @@ fn call<'py>(py: Python<'py>, state: &State, task: &TaskSpec) -> PyResult<Bound<
     if task.call.kind != CallKind::Thread {
         return task.call.call(py, None, &state.store);
     }
-    static START: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static START: Once<Py<PyAny>> = Once::new();
     let store = state.store.bind(py);
     let arguments = if task.call.store { PyTuple::new(py, [store])? } else { PyTuple::empty(py) };
     START
@@ -150,7 +150,7 @@ pub(super) fn finished<'py>(slf: &Bound<'py, Run>, state: &State, value: Bound<'
 }
 
 fn is_task_result(value: &Bound<'_, PyAny>) -> PyResult<bool> {
-    static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static CLASS: Once<Py<PyAny>> = Once::new();
     let py = value.py();
     let class = CLASS.get_or_try_init(py, || py.import("cano.steps")?.getattr("TaskResult").map(Bound::unbind))?;
     Ok(value.get_type().is(class))

@@ -1,8 +1,8 @@
 //! What goes to worker threads, and how they wake the loop when something has landed.
 
+use crate::once::Once;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::PyList;
 
 use super::{SplitDriver, State};
@@ -24,7 +24,7 @@ impl SplitDriver {
         if !self.exchange.items.offer(items) {
             return Ok(());
         }
-        static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        static CLASS: Once<Py<PyAny>> = Once::new();
         let drain = CLASS
             .get_or_try_init(py, || py.import("cano._engine.drain")?.getattr("Drain").map(Bound::unbind))?
             .bind(py)
@@ -57,7 +57,7 @@ impl SplitDriver {
 
 /// The process's worker threads.
 fn pool(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
-    static POOL: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static POOL: Once<Py<PyAny>> = Once::new();
     Ok(POOL.get_or_try_init(py, || py.import("cano._engine.threads")?.getattr("pool").map(Bound::unbind))?.bind(py))
 }
 

@@ -1,8 +1,8 @@
 //! Starting one attempt, in whichever way its callable wants, with whatever the split keeps of it.
 
+use crate::once::Once;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::PyTuple;
 
 use super::entered::Entered;
@@ -113,7 +113,7 @@ impl SplitDriver {
         item: Option<&Bound<'py, PyAny>>,
         context: &Bound<'py, PyAny>,
     ) -> PyResult<()> {
-        static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        static CLASS: Once<Py<PyAny>> = Once::new();
         let py = slf.py();
         let store = state.store.bind(py);
         let arguments = match (item, call.store) {

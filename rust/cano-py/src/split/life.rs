@@ -351,7 +351,7 @@ impl SplitDriver {
         };
         let table = std::mem::take(&mut *state.table.borrow_mut());
         let columns = Bound::new(py, Columns::new(total, ok_order, bad_order, table))?;
-        static CLASS: pyo3::sync::PyOnceLock<Py<PyAny>> = pyo3::sync::PyOnceLock::new();
+        static CLASS: crate::once::Once<Py<PyAny>> = crate::once::Once::new();
         CLASS
             .get_or_try_init(py, || py.import("cano.results")?.getattr("SplitResult").map(Bound::unbind))?
             .bind(py)

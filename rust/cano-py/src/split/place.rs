@@ -1,9 +1,9 @@
 //! Where a split happens, and the `Scope` (`_engine/scope.py`) that says so to Python: made when something asks for it.
 
+use crate::once::Once;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 
 use crate::confined::Slot;
 use crate::run::Run;
@@ -30,7 +30,7 @@ impl LazyScope {
     }
 
     pub(super) fn get<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        static CLASS: Once<Py<PyAny>> = Once::new();
         if let Some(scope) = self.made.get(py) {
             return Ok(scope);
         }

@@ -1,11 +1,11 @@
 //! Starting branches: the loop that every branch of every split passes through once.
 
+use crate::once::Once;
 use cano_engine::{SplitMachine, Start};
 use pyo3::exceptions::PyException;
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyList, PyRange, PyTuple};
 
 use super::entered::Entered;
@@ -28,7 +28,7 @@ pub(super) fn plain_length(over: &Bound<'_, PyAny>) -> Option<u64> {
 
 /// Whether drawing from an iterator runs no user code.
 pub(super) fn is_plain_iterator(iterator: &Bound<'_, PyAny>) -> bool {
-    static TYPES: PyOnceLock<Vec<usize>> = PyOnceLock::new();
+    static TYPES: Once<Vec<usize>> = Once::new();
     let py = iterator.py();
     let types = TYPES.get_or_init(py, || {
         let samples: [PyResult<Bound<'_, PyAny>>; 2] =
@@ -246,7 +246,7 @@ impl SplitDriver {
         state: &State,
         task: &Bound<'py, PyAny>,
     ) -> PyResult<Result<CallSpec, Bound<'py, PyAny>>> {
-        static EXAMINE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        static EXAMINE: Once<Py<PyAny>> = Once::new();
         let examined = EXAMINE
             .get_or_try_init(py, || py.import("cano._engine.calls")?.getattr("examine_branch").map(Bound::unbind))?
             .bind(py)

@@ -1,8 +1,8 @@
 //! Whether a value is of the type that `get(key, type)` asks for.
 
+use crate::once::Once;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyInt, PyTuple, PyType};
 
 /// Whether it is an `object()` and nothing more: what marks an absence, and can be no type.
@@ -13,7 +13,7 @@ pub(super) fn is_bare_object(value: &Bound<'_, PyAny>) -> bool {
 /// Whether `value` is an instance of `wanted`: a class, a union, a tuple of them, or a generic such as `list[int]`, of
 /// which only the class is looked at. A `bool` is no `int` here: who asks for a number is not served with a truth.
 pub(super) fn is_of_type<'py>(value: &Bound<'py, PyAny>, wanted: &Bound<'py, PyAny>) -> PyResult<bool> {
-    static UNION: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    static UNION: Once<Py<PyType>> = Once::new();
     let py = value.py();
     if value.get_type().is(wanted) {
         return Ok(true);

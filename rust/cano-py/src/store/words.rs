@@ -1,9 +1,9 @@
 //! What a store says: its keys in a `repr`, and what it refuses, word for word as `cano.store` does.
 
+use crate::once::Once;
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyList, PyString, PyType};
 
 use crate::split::is_coroutine;
@@ -23,13 +23,13 @@ pub(super) fn plain_string<'py>(key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, 
 
 /// How messages name the type of a refused argument.
 pub(super) fn type_name(value: &Bound<'_, PyAny>) -> PyResult<String> {
-    static TYPE_NAME: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static TYPE_NAME: Once<Py<PyAny>> = Once::new();
     TYPE_NAME.import(value.py(), "cano._naming", "type_name")?.call1((value.get_type(),))?.extract()
 }
 
 /// The keys, not the values: those may be huge, or nothing that belongs into a log.
 pub(super) fn describe_keys(keys: &Bound<'_, PyList>) -> PyResult<String> {
-    static SHORTEN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static SHORTEN: Once<Py<PyAny>> = Once::new();
     const SHOWN: usize = 5;
     let count = keys.len();
     let mut text = format!("{count} key{}", if count == 1 { "" } else { "s" });
@@ -56,7 +56,7 @@ pub(super) fn refuse_coroutine(value: &Bound<'_, PyAny>) -> PyResult<()> {
 
 #[cold]
 pub(super) fn key_not_found(key: &Bound<'_, PyString>) -> PyErr {
-    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    static CLASS: Once<Py<PyType>> = Once::new();
     match CLASS.import(key.py(), "cano.errors", "KeyNotFoundError") {
         Ok(class) => PyErr::from_type(class.clone(), (key.clone().unbind(),)),
         Err(error) => error,
@@ -65,7 +65,7 @@ pub(super) fn key_not_found(key: &Bound<'_, PyString>) -> PyErr {
 
 #[cold]
 pub(super) fn type_mismatch(key: &Bound<'_, PyString>, expected: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyErr {
-    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    static CLASS: Once<Py<PyType>> = Once::new();
     match CLASS.import(key.py(), "cano.errors", "TypeMismatchError") {
         Ok(class) => {
             let facts = (key.clone().unbind(), expected.clone().unbind(), value.get_type().unbind());
