@@ -10,7 +10,8 @@ Trace = list[tuple[Any, ...]]
 Case = tuple[tuple[str, ...], tuple[int, ...]]  # outcomes by index; the indices of those that end, in order
 
 
-def proceeds(kind: str, need: Any, ok: int, bad: int, total: int) -> bool:
+def proceeds(kind: str, need: Any, ok: int, bad: int, total: float) -> bool:
+    """`total` is infinite as long as a lazy source has not said how many there are."""
     if kind == "all":
         return ok == total
     if kind == "any":
@@ -24,7 +25,7 @@ def proceeds(kind: str, need: Any, ok: int, bad: int, total: int) -> bool:
     return ok + bad > 0 and 2 * ok >= total  # "custom": half of them
 
 
-def fails(kind: str, need: Any, ok: int, bad: int, total: int) -> bool:
+def fails(kind: str, need: Any, ok: int, bad: int, total: float) -> bool:
     if kind == "all":
         return bad > 0 if need == "fail fast" else bad > 0 and ok + bad == total
     if kind == "any":

@@ -21,6 +21,7 @@ class Cook:
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
         self.others = random.Random(f"options of branches {seed}")  # came later: seeds mean what they meant before
+        self.pauses = random.Random(f"how pauses are awaited {seed}")  # so did this
         self.threads = True
         self.left = 60  # how many more steps there may be: keeps a run small, however it nests
 
@@ -156,8 +157,10 @@ class Cook:
         if depth < 3:
             kinds += ["fan", "collect"]
         kind = self.random.choice(kinds)
-        if kind in ("sleep", "pause"):
+        if kind == "sleep":
             return kind, self.duration()
+        if kind == "pause":
+            return kind, self.duration(), self.pauses.choice(("awaited", "awaited", "gather", "task", "wait for"))
         if kind == "gate":
             return kind, self.random.randint(0, 1)
         if kind == "lock":

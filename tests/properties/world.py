@@ -341,7 +341,7 @@ class World:
         if kind == "sleep":
             await asyncio.sleep(step[1])
         elif kind == "pause":
-            await sleep(step[1])
+            await self.pause(*step[1:])
         elif kind == "yield":
             await asyncio.sleep(0)
         elif kind == "pause 0":
@@ -378,6 +378,17 @@ class World:
         else:
             await self.nest(place, step)
         self.note(place, kind)
+
+    async def pause(self, seconds: float, how: str = "awaited") -> None:
+        """`cano.sleep`, awaited here or handed to what makes a task of a coroutine."""
+        if how == "gather":
+            await asyncio.gather(sleep(seconds), sleep(seconds / 3))
+        elif how == "task":
+            await asyncio.create_task(sleep(seconds))
+        elif how == "wait for":
+            await asyncio.wait_for(sleep(seconds), seconds * 7)
+        else:
+            await sleep(seconds)
 
     def lock_of(self, place: str) -> asyncio.Lock:
         return self.lock
