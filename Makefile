@@ -22,6 +22,8 @@ AGAIN := $(MAKE) --no-print-directory
 PYTHONS ?=
 # What `make wheels` runs from each installed wheel; empty: nothing.
 WHEEL_TESTS ?= tests/contract tests/properties tests/compat
+# In how many threads `make at-once` runs each test.
+THREADS ?= 8
 # How long each random test of `make soak` goes on, in seconds.
 SOAK_SECONDS ?= 600
 # Where `make soak` writes what it tried; docs/reliability.md is made of it.
@@ -45,7 +47,7 @@ endif
 RUST_SOURCES := $(shell find rust .cargo -type f \( -name '*.rs' -o -name '*.toml' \)) Cargo.toml Cargo.lock
 PYTHON_SOURCES := $(wildcard python/cano tests examples benches tools)
 
-.PHONY: help demo test build lint format typecheck bench bench-peers bench-guard bench-rust docs wheels soak coverage \
+.PHONY: help demo test build lint format typecheck bench bench-peers bench-guard bench-rust docs wheels soak at-once coverage \
 	mutants-python reliability interleavings mutants coverage-rust coverage-native miri tsan audit clean
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F@ '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -110,6 +112,9 @@ soak: build $(STAMPS)/test ## the long form of everything, recorded for docs/rel
 		--record=$(RECORD) $(ARGS); ended=$$?; \
 		$(if $(ARGS),,for more in coverage mutants-python mutants wheels; do $(AGAIN) $$more || ended=$$?; done;) \
 		$(AGAIN) reliability && exit $$ended
+
+at-once: build $(STAMPS)/test ## each test of the contract in THREADS= threads at once, truly so with a free-threaded PYTHON=
+	$(BIN)/python -m pytest --at-once=$(THREADS) tests/contract $(ARGS)
 
 coverage: build $(STAMPS)/test $(STAMPS)/coverage ## lines and branches of the pure engine's core that no test reaches (none)
 	$(BIN)/python -m coverage run -m pytest --quiet --engine python tests/contract tests/pure tests/properties \

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests import record
+from tests import at_once, record
 from tests.loops import any_loop
 from tests.record import tried
 
@@ -27,12 +27,14 @@ VIRTUAL = ("contract", "properties", "security")
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--engine", choices=NAMES, help="run the tests of one engine only")
     record.add_options(parser)
+    at_once.add_options(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "real_time: a coroutine test that runs on a loop with a real clock")
     config.addinivalue_line("markers", "every_loop: a coroutine test that runs on each loop a user may have")
     record.configure(config)
+    at_once.configure(config)
     if os.environ.get("CANO_CANARY") == "1":
         from tests.security import through_all
 

@@ -140,6 +140,7 @@ async def test_who_cancels_it_calls_the_method_that_a_library_put_there(engine, 
     assert log == [why]
 
 
+@pytest.mark.alone
 async def test_its_attributes_end_with_it(engine):
     """Also those through which it has itself."""
     gone: list[Any] = []

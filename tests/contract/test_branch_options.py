@@ -180,12 +180,14 @@ async def test_what_a_task_leaves_open_its_split_says(engine: str) -> None:
 
 
 async def test_its_own_inline_holds_as_well(engine: str) -> None:
+    here = threading.current_thread()
+
     class Where(Task[Any]):
         def __init__(self, config: Mapping[str, Any] | None) -> None:
             self.config = config
 
         def run(self, store: Any) -> bool:
-            return threading.current_thread() is threading.main_thread()
+            return threading.current_thread() is here
 
     tasks = [Where({"inline": True}), Where(None), Where({"inline": False})]
     assert (await split_of(engine, tasks)).outputs() == [True, False, False]
@@ -294,6 +296,7 @@ async def test_a_task_whose_config_raises_in_a_split_decided_at_run_time(engine:
     assert observer.kinds[-2:] == ["state_exit", "workflow_end"]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("config", [{"retry": None}, {"attempt_timeout": 5}], ids=["retry", "time"])
 async def test_what_a_branch_has_of_its_own_ends_with_it(engine: str, config: Any) -> None:
     """Memory is that of the live branches: none of what the others were called with is kept (contract section 4)."""

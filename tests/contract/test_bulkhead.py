@@ -116,6 +116,7 @@ async def test_no_item_of_an_async_source_is_drawn_beyond_it(engine):
     assert drawn == ended == list(range(6))
 
 
+@pytest.mark.alone
 async def test_memory_follows_the_bulkhead(engine):
     """What a branch was given and what it held is let go of when it ends."""
 

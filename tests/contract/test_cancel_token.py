@@ -297,6 +297,7 @@ async def test_a_child_is_set_with_its_parent_and_can_be_set_alone(engine: str) 
         await waiting(engine).orchestrate(S.START, cancel=other)
 
 
+@pytest.mark.alone
 def test_a_parent_does_not_keep_its_children() -> None:
     parent = CancelToken()
     child = weakref.ref(parent.child())

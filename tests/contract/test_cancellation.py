@@ -172,6 +172,7 @@ async def test_cancelling_again_does_not_interrupt_the_clean_up_of_branches(engi
         await nothing_is_left(trace, workflow, observer)
 
 
+@pytest.mark.alone
 @shapes
 async def test_dropping_a_run_half_way_closes_what_it_left(engine: str, shape: str) -> None:
     """A coroutine that is closed, not cancelled: nobody waits, and yet nothing may go on."""

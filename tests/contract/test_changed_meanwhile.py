@@ -82,12 +82,13 @@ def test_a_state_registered_while_it_is_looked_at(
 def test_of_two_threads_that_register_a_state_one_is_told(engine: str) -> None:
     """Both have looked and found nothing when the first of them registers it."""
     both = threading.Barrier(2, timeout=60)
+    here = threading.current_thread()
 
     class Waits(str):
         __slots__ = ()
 
         def __hash__(self) -> int:
-            if threading.current_thread() is not threading.main_thread():
+            if threading.current_thread() is not here:
                 both.wait()
             return 1
 

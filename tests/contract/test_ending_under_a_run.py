@@ -34,6 +34,7 @@ def script(engine: str, code: str, **environment: str) -> subprocess.CompletedPr
     )
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("place", ["state", "branch", "thread"])
 def test_sys_exit_in_a_program(engine: str, place: str) -> None:
     done = script(
@@ -61,6 +62,7 @@ def test_sys_exit_in_a_program(engine: str, place: str) -> None:
     assert done.stdout.split() == (["over"] if place == "state" else ["cleaned", "over"])
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(sys.platform == "win32", reason="signals work in another way there")
 def test_ctrl_c_in_a_program(engine: str) -> None:
     done = script(
@@ -87,6 +89,7 @@ def test_ctrl_c_in_a_program(engine: str) -> None:
     assert "never awaited" not in done.stderr
 
 
+@pytest.mark.alone
 def test_a_program_may_end_while_a_thread_is_at_work(engine: str) -> None:
     done = script(
         engine,
@@ -132,6 +135,7 @@ async def endless() -> Any:
     await never()
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("left", LEFT)
 def test_timeouts_on_a_loop_that_is_closed_under_the_run(engine: str, left: Any) -> None:
     """Nothing can be awaited any more; but nothing hangs, raises out of nowhere, or ends the process."""
@@ -240,6 +244,7 @@ def test_a_thread_that_ends_after_its_loop_was_closed(engine: str) -> None:
     assert simple(engine, ok).run(S.START) is S.DONE
 
 
+@pytest.mark.alone
 def test_a_run_awaited_on_one_loop_and_resumed_on_another(engine: str) -> None:
     workflow = Workflow(engine=engine).register_split(S.START, [never], join()).add_exit_state(S.DONE)
 

@@ -108,6 +108,7 @@ async def _sleeping() -> str:
     return await cano.sleep(0, "slept")
 
 
+@pytest.mark.alone
 def test_the_module_tells_what_is_here() -> None:
     done = python("-m", "cano")
     assert (done.returncode, done.stderr) == (0, "")
@@ -123,6 +124,7 @@ def test_the_module_tells_what_is_here() -> None:
         assert any(line.startswith("engine native: not here: ") for line in lines)
 
 
+@pytest.mark.alone
 def test_the_module_tells_why_one_is_not_here() -> None:
     code = (
         "import cano._engine as engines, runpy; engines._unavailable['native'] = 'it was not built'; "
@@ -135,6 +137,7 @@ def test_the_module_tells_why_one_is_not_here() -> None:
     assert "native build" not in done.stdout
 
 
+@pytest.mark.alone
 def test_the_module_tells_what_the_environment_chose() -> None:
     assert "engine python: available (default)" in python("-m", "cano", CANO_ENGINE="python").stdout
     told = python("-m", "cano", CANO_ENGINE="rust")
@@ -142,6 +145,7 @@ def test_the_module_tells_what_the_environment_chose() -> None:
     assert 'default engine: none (CANO_ENGINE must be "native" or "python"' in told.stdout
 
 
+@pytest.mark.alone
 def test_import_starts_no_thread_and_loads_no_event_loop() -> None:
     code = "import sys, threading, cano; print('asyncio' in sys.modules, threading.active_count())"
     assert python("-c", code).stdout.split() == ["False", "1"]

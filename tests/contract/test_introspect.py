@@ -257,6 +257,7 @@ async def test_context_variables_stay_in_their_branch(engine):
         variable.reset(token)
 
 
+@pytest.mark.alone
 async def test_no_exception_is_left_unretrieved(engine):
     """asyncio reports through the loop's handler what nobody looked at."""
     reports: list[Any] = []

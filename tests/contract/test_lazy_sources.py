@@ -565,6 +565,7 @@ async def test_a_source_goes_on_after_retries(engine, make, bulkhead):
     assert result.outputs() == [0, 1, 2, 3]
 
 
+@pytest.mark.alone
 async def test_a_source_that_is_never_awaited_is_closed(engine):
     """Decided by its numbers alone: the coroutine that would have given the items must not complain."""
     for _ in range(2):

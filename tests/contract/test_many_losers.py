@@ -317,6 +317,7 @@ async def test_one_whose_cancellation_raises_does_not_keep_the_others_from_their
     assert result.cancelled == tuple(range(COUNT - 1))
 
 
+@pytest.mark.alone
 @pytest.mark.real_time
 async def test_sync_work_that_waits_for_a_thread_does_not_begin_any_more(engine):
     """Between the decision and its turn to be told, neither."""

@@ -18,7 +18,7 @@ def workflow_of(engine: str, node: Any, store: Any = None, **options: Any) -> Wo
 
 class Phases(Node[S, int, int]):
     def prep(self, store: Any) -> int:
-        store.append("log", ("prep", threading.current_thread() is threading.main_thread()))
+        store.append("log", ("prep", threading.current_thread()))
         return 20
 
     def exec(self, value: int) -> int:
@@ -47,12 +47,14 @@ class AsyncPhases(Node[S, int, int]):
 
 async def test_a_node_runs_prep_exec_post(engine: str, store: Any) -> None:
     await workflow_of(engine, Phases(), store).orchestrate(S.START)
-    assert store.get("log") == [("prep", False), ("post", 21)]  # sync phases run on a thread, like any sync task
+    (prep, thread), post = store.get("log")
+    assert (prep, *post) == ("prep", "post", 21)
+    assert thread is not threading.current_thread()  # sync phases run on a thread, like any sync task
 
 
 async def test_an_inline_node_runs_in_place(engine: str, store: Any) -> None:
     await workflow_of(engine, Phases(), store, inline=True).orchestrate(S.START)
-    assert store.get("log") == [("prep", True), ("post", 21)]
+    assert store.get("log") == [("prep", threading.current_thread()), ("post", 21)]
 
 
 async def test_phases_may_be_async(engine: str, store: Any) -> None:
@@ -63,6 +65,7 @@ async def test_phases_may_be_async(engine: str, store: Any) -> None:
 
 @pytest.mark.parametrize("inline", [False, True])
 async def test_sync_and_async_phases_mix(engine: str, store: Any, inline: bool) -> None:
+    here = threading.current_thread()
     threads: list[bool] = []
 
     class Mixed(Node[S, int, int]):
@@ -70,7 +73,7 @@ async def test_sync_and_async_phases_mix(engine: str, store: Any, inline: bool) 
             return 1
 
         def exec(self, value: int) -> int:
-            threads.append(threading.current_thread() is threading.main_thread())
+            threads.append(threading.current_thread() is here)
             return value + 1
 
         async def post(self, store: Any, value: int) -> S:

@@ -125,6 +125,7 @@ def test_a_context_variable_does_not_leak_out_of_run(engine: str) -> None:
     assert number.get() == 0
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="there is no way to send oneself a signal here")
 @pytest.mark.parametrize("place", ["state", "branch"])
 def test_ctrl_c_goes_through_after_clean_up(engine: str, place: str) -> None:

@@ -400,6 +400,7 @@ def test_an_error_in_a_scope_names_the_whole_key(new_store: type[MemoryStore]) -
     assert wrong.value.key == "a/b/x"
 
 
+@pytest.mark.alone
 def test_a_scope_keeps_the_values_alive(new_store: type[MemoryStore]) -> None:
     scope = new_store().scoped("a")
     gc.collect()
@@ -551,6 +552,7 @@ def test_a_finaliser_may_use_the_store(store: MemoryStore) -> None:
     assert store.keys() == ["said goodbye"]
 
 
+@pytest.mark.alone
 def test_a_store_in_a_cycle_is_collected(new_store: type[MemoryStore]) -> None:
     store = new_store()
     store.put("self", store)

@@ -124,6 +124,7 @@ async def test_leaving_the_loop_early_cancels_the_run(engine: str) -> None:
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
+@pytest.mark.alone
 async def test_break_without_aclosing_cancels_it_soon(engine: str) -> None:
     observer = Observer()
     workflow = Workflow(engine=engine).register(S.START, never).add_exit_state(S.DONE).add_observer(observer)

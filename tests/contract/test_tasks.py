@@ -213,8 +213,8 @@ async def test_a_wrapped_async_function_is_async(engine: str) -> None:
     async def decorated(*args: Any) -> S:
         return await original(*args)
 
-    assert await outcome(engine, decorated) is threading.main_thread()
-    assert await outcome(engine, functools.partial(decorated)) is threading.main_thread()
+    assert await outcome(engine, decorated) is threading.current_thread()
+    assert await outcome(engine, functools.partial(decorated)) is threading.current_thread()
 
 
 async def test_a_class_that_makes_a_result_is_a_callable(engine: str) -> None:
@@ -310,11 +310,13 @@ async def test_config_of_what_is_called_on_each_item(engine: str) -> None:
 
 
 async def test_config_says_where_a_fan_out_calls(engine: str) -> None:
+    here = threading.current_thread()
+
     class Here:
         config = {"inline": True}  # noqa: RUF012
 
         def run(self, item: int) -> bool:
-            return threading.current_thread() is threading.main_thread()
+            return threading.current_thread() is here
 
     assert (await cano.fan_out(Here(), [1], engine=engine)).outputs() == [True]
 
@@ -410,7 +412,7 @@ async def test_a_sync_callable_runs_on_a_worker_thread(engine: str, place: str) 
     else:
         await outputs(engine, note)
     (thread,) = threads
-    assert thread is not threading.main_thread()
+    assert thread is not threading.current_thread()
     assert thread.daemon
     assert thread.name.startswith("cano-worker")
 
@@ -427,7 +429,7 @@ async def test_inline_runs_it_in_place(engine: str, place: str) -> None:
         await outcome(engine, note, inline=True)
     else:
         await outputs(engine, note, inline=True)
-    assert threads == [threading.main_thread()]
+    assert threads == [threading.current_thread()]
 
 
 @pytest.mark.parametrize("place", ["state", "branch"])
@@ -453,6 +455,7 @@ async def test_a_sync_callable_never_blocks_the_event_loop(engine: str, place: s
         assert await outputs(engine, block, block) == [S.DONE] * 2
 
 
+@pytest.mark.alone
 async def test_sync_branches_run_at_once(engine: str) -> None:
     barrier = threading.Barrier(5, timeout=30)
 

@@ -88,6 +88,7 @@ async def test_the_loop_goes_on_meanwhile(engine):
     assert result.outputs() == ["done"]
 
 
+@pytest.mark.alone
 async def test_they_run_at_once(engine):
     barrier = threading.Barrier(8, timeout=PATIENCE)
     result = await fan_out(lambda _: barrier.wait(), range(8), engine=engine)

@@ -71,6 +71,7 @@ def test_what_is_wrong_with_a_split(engine: str, how: str, config: Any, problem:
     assert len(caught.value.problems) == 1
 
 
+@pytest.mark.alone
 def test_what_just_works(engine: str) -> None:
     workflow = Workflow(engine=engine).add_exit_state(S.DONE)
     for number, config in enumerate(
@@ -141,12 +142,14 @@ def declared(engine: str) -> Workflow[Any]:
     return workflow.register(S.WORK, to(S.DONE), next=S.DONE)
 
 
+@pytest.mark.alone
 async def test_a_state_no_declared_transition_reaches_is_warned_of(engine: str) -> None:
     with pytest.warns(UserWarning, match=r"^no declared transition reaches: S\.WORK$") as caught:
         assert await declared(engine).orchestrate(S.START) is S.DONE
     assert [warning.filename for warning in caught] == [__file__]
 
 
+@pytest.mark.alone
 def test_without_a_run_any_one_state_may_be_the_initial_one(engine: str) -> None:
     workflow = Workflow(engine=engine).register(S.START, to(S.DONE), next=S.DONE).add_exit_state(S.DONE)
     workflow.validate()
@@ -160,6 +163,7 @@ async def test_never_for_the_initial_state(engine: str) -> None:
     assert await workflow.orchestrate(S.START) is S.DONE
 
 
+@pytest.mark.alone
 async def test_an_exit_state_nothing_leads_to_is_warned_of(engine: str) -> None:
     workflow = Workflow(engine=engine).register(S.START, to(S.DONE), next=S.DONE).add_exit_states([S.DONE, S.FAILED])
     with pytest.warns(UserWarning, match=r"reaches: S\.FAILED"):
@@ -177,6 +181,7 @@ async def test_a_splits_join_state_is_reached(engine: str) -> None:
     assert await workflow.orchestrate(S.START) is S.DONE
 
 
+@pytest.mark.alone
 async def test_warned_once_not_at_every_run(engine: str) -> None:
     workflow = declared(engine)
     with warnings.catch_warnings(record=True) as caught:

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import itertools
 import logging
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -511,12 +512,16 @@ for _kind in KINDS:
 
 
 class _LogHandler(logging.Handler):
+    """Notes what is logged on the thread of a world: another thread may have a world of its own (`--at-once`)."""
+
     def __init__(self, world: World) -> None:
         super().__init__()
         self.world = world
+        self.thread = threading.get_ident()
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.world.note("logged", record.getMessage())
+        if record.thread == self.thread:
+            self.world.note("logged", record.getMessage())
 
 
 def policy(recipe: Recipe) -> Recipe:
