@@ -113,6 +113,16 @@ def test_everything_happens_sometimes(engines):
     assert places >= {"asked", "logged", "stored", "swallowed", "timed out", "join failed", "group", "shield", "lock"}
 
 
+@pytest.mark.parametrize(
+    "seed",
+    [
+        737171649,  # a split in a branch that is cancelled as it starts ended a turn sooner on the native engine
+    ],
+)
+def test_a_seed_that_failed_once(engines, seed):
+    check(seed, engines)
+
+
 @pytest.mark.skipif("CANO_FUZZ_SEED" not in os.environ, reason="CANO_FUZZ_SEED names a seed to replay")
 def test_one_seed(engines):
     check(int(os.environ["CANO_FUZZ_SEED"]), engines)

@@ -350,13 +350,16 @@ pub(crate) fn look_again(driver: &Bound<'_, SplitDriver>, branch: &Bound<'_, Bra
     crate::current::call_soon(branch.get().event_loop(py), hook.as_any())
 }
 
-/// Resumes a branch that has taken no step since it was looked at.
-pub(crate) fn resume_lost(driver: &Bound<'_, SplitDriver>, branch: &Bound<'_, Branch>, steps: u32) -> PyResult<()> {
+/// Whether a branch has taken no step since it was looked at, and waits for nothing that is to come.
+pub(crate) fn is_lost(branch: &Bound<'_, Branch>, steps: u32) -> PyResult<bool> {
+    let state = branch.get().state()?;
+    Ok(!state.is_done() && state.steps.get() == steps && !state.waits(branch.py())?)
+}
+
+/// Resumes a branch that is lost.
+pub(crate) fn resume_lost(driver: &Bound<'_, SplitDriver>, branch: &Bound<'_, Branch>) -> PyResult<()> {
     let py = branch.py();
     let state = branch.get().state()?;
-    if state.is_done() || state.steps.get() != steps || state.waits(py)? {
-        return Ok(());
-    }
     let error = match state.waiter.get(py) {
         None if driver.get().turns_are_due()? => return Ok(()),
         None => None,

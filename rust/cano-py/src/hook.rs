@@ -142,6 +142,11 @@ impl Hook {
             return Ok(());
         };
         let driver = driver.bind(py);
+        if let What::LookAgain(branch, steps) = &self.what
+            && !or_break_off(driver, crate::branch::is_lost(branch.bind(py), *steps))?
+        {
+            return Ok(()); // hardly ever is one lost; and what is no turn of the engine's ends none
+        }
         guarded(driver, || match &self.what {
             What::Pump => driver.get().pump_is_due(),
             What::Timers => driver.get().fire_timers(driver),
@@ -159,7 +164,7 @@ impl Hook {
             }
             What::Look => driver.get().look(driver),
             What::LookOn(left) => driver.get().look_on(driver, *left),
-            What::LookAgain(branch, steps) => crate::branch::resume_lost(driver, branch.bind(py), *steps),
+            What::LookAgain(branch, _) => crate::branch::resume_lost(driver, branch.bind(py)),
             What::Throw(..) => Ok(()),
         })
     }

@@ -16,8 +16,12 @@ impl SplitDriver {
     pub(super) fn look_again(&self, slf: &Bound<'_, Self>, state: &State) -> PyResult<()> {
         state.pump_scheduled.set(false);
         state.slice_due.set(false);
+        let nobody = state.live.borrow().is_empty();
+        if nobody {
+            return Ok(());
+        }
         self.arm_loop(slf, state)?;
-        self.end_turn(slf)?;
+        self.schedule_batch(slf, state)?;
         self.schedule_release(slf, state)?;
         if self.has_backlog()? {
             self.schedule_backlog(slf, state)?;

@@ -41,7 +41,7 @@ impl SplitDriver {
         answer
     }
 
-    fn schedule_batch(&self, slf: &Bound<'_, Self>, state: &State) -> PyResult<()> {
+    pub(super) fn schedule_batch(&self, slf: &Bound<'_, Self>, state: &State) -> PyResult<()> {
         let batch = std::mem::take(&mut *state.batch.borrow_mut());
         if batch.is_empty() {
             return Ok(());
