@@ -29,7 +29,8 @@ async def test_an_exception_at_any_site_ends_the_run_once_and_nothing_else(engin
     loop.set_exception_handler(lambda _, context: unhandled.append(context))
 
     def fail(*_: Any) -> Any:
-        raise RAISED[kind]()
+        error = RAISED[kind]()
+        raise error
 
     workflow = Workflow(engine=engine).register(S.START, ok).add_exit_state(S.DONE)
     workflow.store.put("key", 1)
