@@ -244,7 +244,9 @@ class SplitRun:
 
 @final
 class Pause:
-    """A sleep on the split's own timers; awaited once, in the thread that made it. Cancelled as any await is.
+    """A sleep on the split's own timers, awaited once, in whichever thread, or run by a task as a coroutine is.
+
+    It is cancelled as any await is.
 
     Args:
         delay: Seconds.
@@ -262,6 +264,16 @@ class Pause:
     def done(self) -> bool:
         """Whether the pause is over."""
 
+    @property
+    def cr_suspended(self) -> bool:
+        """Whether a task runs it, as it would run a coroutine, and waits in it."""
+
+    @property
+    def cr_running(self) -> bool: ...
+    @property
+    def cr_frame(self) -> None: ...
+    @property
+    def __name__(self) -> str: ...
     def __await__(self) -> Generator[Any, Any, Any]: ...
     def __iter__(self) -> Self: ...
     def __next__(self) -> Any: ...

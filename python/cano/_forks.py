@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
+import sys
 import threading
 import weakref
 from contextlib import suppress
@@ -52,6 +54,9 @@ IMPORTED_LATER = (
     "uuid",
 )
 
+PATIENCE = 1.0
+"""Seconds that a fork waits for others' imports."""
+
 _locks: weakref.WeakSet[threading.RLock] = weakref.WeakSet()
 
 
@@ -70,13 +75,39 @@ def _free() -> None:
 
 
 def _finish_imports() -> None:
-    """Import what is imported later: whoever is at it has finished when that returns."""
-    if threading.active_count() == 1:  # nobody else is at it
+    """Import what is imported later: whoever is at it has finished when that returns.
+
+    Not in the thread that forks: it may hold what an import needs, by another's hook that ran before this one. Then the fork
+    is late, and the child has its chance, as it had before.
+    """
+    if threading.active_count() == 1 or all(map(_is_imported, IMPORTED_LATER)):  # nobody is at it
         return
+    with suppress(RuntimeError):  # no thread can be started
+        importer = threading.Thread(target=_import_all, name="cano-imports", daemon=True)
+        importer.start()
+        importer.join(PATIENCE)
+
+
+def _is_imported(name: str) -> bool:
+    module = sys.modules.get(name)
+    return module is not None and not getattr(module.__spec__, "_initializing", False)
+
+
+def _import_all() -> None:
     for name in IMPORTED_LATER:
         with suppress(Exception):  # there is no native engine, say
             importlib.import_module(name)
 
 
+# Its hook takes its lock, which imports need. Registered before ours, it runs after it.
+_REGISTERED_BEFORE = logging
+
+
+def register() -> None:
+    """Have every fork wait for imports; called once."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=_finish_imports)
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_finish_imports, after_in_child=_free)
+    os.register_at_fork(after_in_child=_free)

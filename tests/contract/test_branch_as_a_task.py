@@ -401,6 +401,27 @@ async def test_another_thread_has_it_cancelled(three):
 
 
 @pytest.mark.real_time
+async def test_another_thread_sees_what_was_set_on_it(three):
+    async def scenario(item: int) -> Any:
+        task: Any = asyncio.current_task()
+        task.request_id = item
+        task.cancel = lambda: f"cancel {item}"
+        answers: list[Any] = []
+
+        def ask() -> None:
+            task.answered = True
+            answers.append((task.request_id, task.cancel()))
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        thread.join()
+        del task.cancel
+        return [*answers, task.answered]
+
+    assert await three(scenario) == [[(item, f"cancel {item}"), True] for item in range(3)]
+
+
+@pytest.mark.real_time
 async def test_another_thread_sees_that_it_is_done(three):
     tasks: list[Any] = []
 

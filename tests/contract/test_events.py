@@ -591,3 +591,23 @@ async def test_a_task_that_awaits_while_its_run_is_closed(engine: str) -> None:
     with pytest.raises(RuntimeError, match="coroutine ignored GeneratorExit"):
         run.close()
     assert "task_failure" not in [event.kind for event in observer.events]
+
+
+@pytest.mark.parametrize("limit", [None, 99])
+async def test_a_run_whose_clean_up_raises_when_it_is_closed(engine: str, limit: float | None) -> None:
+    observer = Observer()
+
+    async def fails() -> str:
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            raise OSError
+        raise AssertionError
+
+    workflow = Workflow[str](engine=engine).add_exit_state("end").add_observer(observer)
+    run = workflow.register("a", fails, attempt_timeout=limit).orchestrate("a")
+    run.send(None)
+    with pytest.raises(OSError):
+        run.close()
+    ended = {event.kind: type(event.error) for event in observer.events if event.error is not None}
+    assert ended == {"state_exit": GeneratorExit, "workflow_end": GeneratorExit}

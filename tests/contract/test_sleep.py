@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
+import threading
 from datetime import timedelta
 from typing import Any
 
@@ -245,11 +247,12 @@ async def test_a_task_of_its_own_that_is_cancelled(place, begun):
         task = asyncio.create_task(sleep(99))
         if begun:
             await asyncio.sleep(1)
-        assert inspect.getcoroutinestate(task.get_coro()) == ("CORO_SUSPENDED" if begun else "CORO_CLOSED")  # type: ignore[arg-type]
+        assert (inspect.getcoroutinestate(task.get_coro()) == "CORO_SUSPENDED") is begun  # type: ignore[arg-type]
         assert task.get_stack() == []
         task.cancel("enough")
         with pytest.raises(asyncio.CancelledError, match="enough"):
             await task
+        assert inspect.getcoroutinestate(task.get_coro()) == "CORO_CLOSED"  # type: ignore[arg-type]
         return task.cancelled()
 
     began = asyncio.get_running_loop().time()
@@ -296,3 +299,53 @@ async def test_one_that_two_branches_wait_for(engine):
     began = asyncio.get_running_loop().time()
     outputs = (await fan_out(branch, [0, 1], engine=engine)).outputs()
     assert [(value, ended - began) for value, ended in outputs] == [("value", 2), ("value", 3)]
+
+
+async def test_one_that_a_branch_and_a_task_wait_for(engine):
+    shared = sleep(2, "value")
+
+    async def branch(item: int) -> Any:
+        value = await (asyncio.create_task(shared) if item else shared)  # type: ignore[arg-type]
+        return value, asyncio.get_running_loop().time()
+
+    began = asyncio.get_running_loop().time()
+    outputs = (await fan_out(branch, [0, 1], engine=engine)).outputs()
+    assert [(value, ended - began) for value, ended in outputs] == [("value", 2), ("value", 2)]
+
+
+@pytest.mark.parametrize("seconds", [0, 1])
+async def test_a_task_cannot_run_one_that_another_has_run(seconds):
+    """As a coroutine: what it had to give is gone."""
+    once = sleep(seconds, "value")
+    assert await asyncio.create_task(once) == "value"
+    with pytest.raises(RuntimeError, match="cannot reuse already awaited coroutine"):
+        await asyncio.create_task(once)
+
+
+def test_a_coroutine_that_sleeps_is_closed_by_another_thread(engine):
+    """Whoever lets go of it closes it, the collector too, wherever that is."""
+    log: list[Any] = []
+
+    async def branch(_: int) -> None:
+        try:
+            await sleep(99)
+        except BaseException as error:
+            log.append((type(error), str(error)))
+            raise
+
+    loop = asyncio.new_event_loop()
+    task: Any = loop.create_task(fan_out(branch, [0], engine=engine))
+    task._log_destroy_pending = False
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    held = [task]
+    del task
+
+    def let_go() -> None:
+        held.clear()
+        gc.collect()
+
+    thread = threading.Thread(target=let_go)
+    thread.start()
+    thread.join()
+    assert log == [(GeneratorExit, "")]

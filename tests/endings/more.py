@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import gc
+import importlib
 import importlib.abc
 import multiprocessing
 import os
@@ -18,6 +19,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
+from importlib.machinery import ModuleSpec
 from typing import Any
 
 import programs
@@ -77,6 +79,35 @@ def fork_while_another_thread_imports(engine: str, _: random.Random) -> None:
     assert begun.wait(100)
     for _ in range(5):
         in_a_child(lambda: works(engine))
+    thread.join(100)
+
+
+@ends()
+def fork_while_an_import_waits_for_it(_: str, __: random.Random) -> None:
+    """Somebody's hook holds, from before the fork on, what the import of another thread needs: nobody waits for ever."""
+    lock, begun, forking = threading.Lock(), threading.Event(), threading.Event()
+
+    class Waits(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+        def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
+            return ModuleSpec(name, self) if name == "uuid" else None
+
+        def exec_module(self, module: Any) -> None:
+            begun.set()
+            forking.wait(100)
+            with lock:
+                pass
+
+    def hold() -> None:
+        lock.acquire()
+        forking.set()
+
+    sys.meta_path.insert(0, Waits())
+    os.register_at_fork(before=hold, after_in_parent=lock.release, after_in_child=lock.release)
+    assert "uuid" not in sys.modules  # which an observed run imports
+    thread = threading.Thread(target=lambda: importlib.import_module("uuid"))
+    thread.start()
+    assert begun.wait(100)
+    in_a_child(lambda: None)
     thread.join(100)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import cano._forks  # noqa: F401 - for what it registers
+from cano._forks import register as _wait_for_imports
 from cano.errors import ConfigurationError, EngineUnavailableError
 
 from .contract import Engine
@@ -14,6 +14,7 @@ from .leaving import register as _register
 NAMES = ("native", "python")
 
 _register()
+_wait_for_imports()
 _engines: dict[str, Engine] = {}
 _unavailable: dict[str, str] = {}
 

@@ -9,6 +9,7 @@ pub(crate) mod park;
 pub(crate) use interface::resume_with;
 
 use std::cell::{Cell, OnceCell};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use pyo3::exceptions::asyncio::CancelledError;
@@ -17,6 +18,7 @@ use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
 use crate::collector::Coroutine;
 use crate::confined::{Confined, Slot};
@@ -46,6 +48,8 @@ pub(crate) struct Branch {
     /// For any thread, as what has come of the attempt: what another needs in order to cancel it (`call_soon_threadsafe`).
     event_loop: Py<PyAny>,
     came_of_it: AtomicU8,
+    /// What was set on it as on any task. (`#[pyclass(dict)]` would make a dictionary for each branch.)
+    attributes: OnceLock<Py<PyDict>>,
     state: Confined<State>,
 }
 
@@ -98,8 +102,6 @@ struct Seldom {
     callbacks: Slot,
     /// The split that it waits for.
     inner: Slot<SplitDriver>,
-    /// A dictionary of what was set on it as on any task. (`#[pyclass(dict)]` would make one for each branch.)
-    attributes: Slot,
 }
 
 impl Branch {
@@ -112,6 +114,7 @@ impl Branch {
         Self {
             event_loop: event_loop.clone().unbind(),
             came_of_it: AtomicU8::new(PENDING),
+            attributes: OnceLock::new(),
             state: Confined::new(State {
                 driver: Slot::new(driver.clone().unbind()),
                 key: Cell::default(),
@@ -146,6 +149,9 @@ impl Branch {
     /// Shows the collector what the branch holds.
     pub(crate) fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.event_loop)?;
+        if let Some(attributes) = self.attributes.get() {
+            visit.call(attributes)?;
+        }
         traverse(self.state.get_for_gc(), visit)
     }
 
@@ -184,11 +190,6 @@ impl State {
         if split.is_some() || self.seldom.get().is_some() {
             self.seldom().inner.set(split.map(|split| split.clone().unbind()));
         }
-    }
-
-    /// What was set on it, as on any task.
-    fn attributes<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
-        self.seldom.get().and_then(|seldom| seldom.attributes.get(py))
     }
 
     /// The split that it waits for.
@@ -448,7 +449,7 @@ pub(crate) fn release(branch: &Bound<'_, Branch>) -> PyResult<()> {
 
 /// Whoever cancels a task calls its method, and a library may have put another in its place, as an attribute.
 fn cancel_as_others_do(branch: &Bound<'_, Branch>, state: &State) -> PyResult<()> {
-    if state.attributes(branch.py()).is_none() {
+    if branch.get().attributes.get().is_none() {
         interface::cancel(branch, state, None).map(drop)
     } else {
         branch.call_method0(intern!(branch.py(), "cancel")).map(drop)
@@ -484,7 +485,7 @@ fn traverse(state: &State, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         slot.visit(visit)?;
     }
     if let Some(seldom) = state.seldom.get() {
-        for slot in [&seldom.name, &seldom.cancel_message, &seldom.callbacks, &seldom.attributes] {
+        for slot in [&seldom.name, &seldom.cancel_message, &seldom.callbacks] {
             slot.visit(visit)?;
         }
         seldom.inner.visit(visit)?;
@@ -500,7 +501,6 @@ fn clear(state: &State) {
     }
     if let Some(seldom) = state.seldom.get() {
         seldom.cancel_message.set(None);
-        seldom.attributes.set(None);
         seldom.callbacks.set(None);
         seldom.inner.set(None);
     }

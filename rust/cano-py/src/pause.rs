@@ -3,6 +3,7 @@
 use std::cell::Cell;
 
 use crate::once::Once;
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::exceptions::asyncio::CancelledError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
@@ -32,6 +33,8 @@ struct Inner {
     yielded: Cell<bool>,
     /// What a task that runs it steps.
     alone: Slot,
+    /// Such a task has run it to its end.
+    over: Cell<bool>,
     timer: Cell<TimerId>,
     /// The branch that waits: of which split, and its key there.
     driver: Slot<SplitDriver>,
@@ -39,6 +42,14 @@ struct Inner {
 }
 
 impl Inner {
+    /// Whoever runs it has come to its end, if it has.
+    fn has_ended(&self, ended: bool) {
+        if ended {
+            self.alone.set(None);
+            self.over.set(true);
+        }
+    }
+
     /// Nobody waits any more.
     fn end(&self) {
         self.timer.set(0);
@@ -66,6 +77,7 @@ impl Pause {
             }
             inner.awaited.set(true);
             inner.yielded.set(false);
+            inner.over.set(false);
             return Ok(slf.clone().into_any());
         }
         // A task of asyncio's, or a branch of the pure engine.
@@ -85,17 +97,28 @@ impl Pause {
         let py = slf.py();
         let this = slf.get();
         let inner = this.inner.get()?;
-        if !inner.awaited.get() {
+        // A branch that waits for it may have company: somebody who runs it in a task of its own.
+        let begins = !inner.awaited.get();
+        if begins
+            || ((inner.driver.is_set() || inner.alone.is_set() || inner.over.get())
+                && current_task(py)?.cast_exact::<Branch>().is_err())
+        {
+            if inner.over.get() {
+                return Err(PyRuntimeError::new_err("cannot reuse already awaited coroutine"));
+            }
             let alone = match inner.alone.get(py) {
                 Some(alone) => alone,
                 None => Self::__await__(slf)?,
             };
-            if !inner.awaited.get() {
+            if !alone.is(slf) {
                 inner.alone.set(Some(alone.clone().unbind()));
-                return alone.call_method0(intern!(py, "__next__"));
+                let answer = alone.call_method0(intern!(py, "__next__"));
+                inner.has_ended(answer.is_err());
+                return answer;
             }
         }
         if inner.yielded.replace(true) {
+            inner.over.set(this.delay <= 0.0);
             return Err(crate::errors::answer(this.result.bind(py)));
         }
         Ok(if this.delay <= 0.0 { py.None().into_bound(py) } else { slf.clone().into_any() })
@@ -107,14 +130,16 @@ impl Pause {
 
     #[pyo3(signature = (*error))]
     fn throw<'py>(&self, py: Python<'py>, error: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
-        match self.inner.get()?.alone.get(py) {
-            Some(alone) => alone.call_method1(intern!(py, "throw"), error),
-            None => Err(crate::run::thrown(error)?),
-        }
+        let alone = self.inner.get().ok().and_then(|inner| Some((inner, inner.alone.get(py)?)));
+        let Some((inner, alone)) = alone else { return Err(crate::run::thrown(error)?) };
+        let answer = alone.call_method1(intern!(py, "throw"), error);
+        inner.has_ended(answer.is_err());
+        answer
     }
 
+    /// By whoever lets go of it, on whichever thread: what parks it looks after itself.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        match self.inner.get()?.alone.take() {
+        match self.inner.get().ok().and_then(|inner| inner.alone.take()) {
             Some(alone) => alone.bind(py).call_method0(intern!(py, "close")).map(drop),
             None => Ok(()),
         }
@@ -122,9 +147,8 @@ impl Pause {
 
     /// What asks a coroutine whether it has begun (`inspect.getcoroutinestate`, and anyio by it) asks for these.
     #[getter]
-    fn cr_suspended(&self) -> PyResult<bool> {
-        let inner = self.inner.get()?;
-        Ok(inner.alone.is_set() || inner.yielded.get())
+    fn cr_suspended(&self) -> bool {
+        self.inner.get().is_ok_and(|inner| inner.alone.is_set() || (inner.yielded.get() && !inner.over.get()))
     }
 
     #[getter]
@@ -142,7 +166,7 @@ impl Pause {
 
     #[getter]
     #[allow(clippy::unused_self)]
-    fn __qualname__(&self) -> &'static str {
+    fn __name__(&self) -> &'static str {
         "cano.sleep"
     }
 

@@ -189,7 +189,7 @@ class Branch:
                 self._park_again()
             elif self.waits():
                 return
-            elif getattr(self._coro, "cr_frame", self) is None:
+            elif _has_ended(self._coro):
                 self._finish(CANCELLED, None, None)  # it has ended, and how is lost
                 split.end_turn()
             elif self._fut_waiter is None:
@@ -465,7 +465,7 @@ class Pause:
     Like what that gives it can be awaited, and run as a coroutine by a task of its own.
     """
 
-    __slots__ = ("_alone", "_branch", "_error", "_timer", "_value", "delay")
+    __slots__ = ("_alone", "_branch", "_error", "_over", "_timer", "_value", "delay")
 
     # What asks a coroutine whether it has begun (`inspect.getcoroutinestate`, and anyio by it) asks for these. There is no frame.
     cr_running = False
@@ -479,6 +479,7 @@ class Pause:
         self._timer: Timer | None = None
         self._error: BaseException | None = None
         self._alone: Generator[Any, None, Any] | None = None  # what a task that runs it steps
+        self._over = False  # such a task has run it to its end
 
     def __await__(self) -> Generator[Any, None, Any]:
         if self.delay <= 0:
@@ -496,14 +497,23 @@ class Pause:
         return self._alone is not None
 
     def send(self, value: None) -> Any:
+        if self._over:
+            raise RuntimeError("cannot reuse already awaited coroutine")
         if self._alone is None:
             self._alone = self.__await__()
-        return self._alone.send(value)
+        try:
+            return self._alone.send(value)
+        except BaseException:
+            self._alone, self._over = None, True
+            raise
 
     def throw(self, *error: Any) -> Any:
-        if self._alone is None:
-            self._alone = self.__await__()
-        return self._alone.throw(*error)
+        alone = self.__await__() if self._alone is None else self._alone
+        try:
+            return alone.throw(*error)
+        except BaseException:
+            self._alone, self._over = None, True
+            raise
 
     def close(self) -> None:
         if self._alone is not None:
@@ -552,6 +562,10 @@ class Pause:
         """Raise the cancellation that ended the pause, if one did."""
         if self._error is not None:
             raise self._error
+
+
+def _has_ended(coro: Any) -> bool:
+    return type(coro) is not Pause and getattr(coro, "cr_frame", coro) is None
 
 
 def _loop_of(future: Any) -> Any:

@@ -151,7 +151,7 @@ class RunDriver:
                 state = states[await self._limited()].state
             return state
         except BaseException as raised:
-            error = raised
+            error = GeneratorExit() if self._closed else raised
             if issubclass(type(raised), asyncio.CancelledError) and "cancelled" in wants:
                 message = raised.args[0] if raised.args else None
                 self._emit("cancelled", state=self._state(), value=message)
@@ -329,7 +329,7 @@ class RunDriver:
             ended = self._closed or issubclass(type(error), asyncio.CancelledError)
             if not ended and "task_failure" in wants:
                 self._emit("task_failure", state=state, task=task.name, attempt=attempt, error=error)
-            self._leave(state, error)
+            self._leave(state, GeneratorExit() if self._closed else error)
             raise
         split: SplitPlan | None = None
         refused: Exception | None = None

@@ -1,6 +1,6 @@
 //! The interface of a Task, for whatever runs inside a branch and looks at `current_task()`.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use pyo3::exceptions::asyncio::InvalidStateError;
 use pyo3::exceptions::{PyAttributeError, PyRuntimeError};
@@ -14,9 +14,6 @@ use super::{Branch, Outcome, State};
 use crate::current::copy_current_context;
 use crate::hook::guarded;
 use crate::pause::Pause;
-
-/// Whether anything was ever set on any branch: hardly ever, and so nobody need look for it.
-static ANY_ATTRIBUTES: AtomicBool = AtomicBool::new(false);
 
 /// `future.cancel(msg=message)`; whether it could be cancelled.
 pub(super) fn cancel_future(future: &Bound<'_, PyAny>, message: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
@@ -90,10 +87,8 @@ impl Branch {
     /// What was set on the branch, else what a branch has.
     fn __getattribute__<'py>(slf: &Bound<'py, Self>, name: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
-        if ANY_ATTRIBUTES.load(Ordering::Relaxed)
-            && let Ok(state) = slf.get().state()
-            && let Some(attributes) = state.attributes(py)
-            && let Some(found) = attributes.cast::<PyDict>()?.get_item(name)?
+        if let Some(attributes) = slf.get().attributes.get()
+            && let Some(found) = attributes.bind(py).get_item(name)?
         {
             return Ok(found);
         }
@@ -101,7 +96,7 @@ impl Branch {
         unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyObject_GenericGetAttr(slf.as_ptr(), name.as_ptr())) }
     }
 
-    /// Sets what a branch has that can be set; anything else is kept beside it, and found first from then on.
+    /// Sets what a branch has that can be set; what it has not, or a method, is kept beside it, and found first from then on.
     fn __setattr__(slf: &Bound<'_, Self>, name: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = slf.py();
         // SAFETY: all are alive; 0 says that it is done, anything else that an exception is set.
@@ -109,25 +104,24 @@ impl Branch {
             return Ok(());
         }
         let error = PyErr::fetch(py);
-        if !error.is_instance_of::<PyAttributeError>(py) {
+        let own = slf.get_type().getattr(intern!(py, "__dict__"))?;
+        if !error.is_instance_of::<PyAttributeError>(py)
+            || (own.contains(name)? && own.get_item(name)?.hasattr(intern!(py, "__set__"))?)
+        {
             return Err(error);
         }
-        let state = slf.get().state()?;
-        if state.attributes(py).is_none() {
-            ANY_ATTRIBUTES.store(true, Ordering::Relaxed);
-            state.seldom().attributes.set(Some(PyDict::new(py).into_any().unbind()));
-        }
-        state.attributes(py).map_or(Err(error), |attributes| attributes.set_item(name, value))
+        slf.get().attributes.get_or_init(|| PyDict::new(py).unbind()).bind(py).set_item(name, value)
     }
 
     /// Takes away what was set.
     fn __delattr__(slf: &Bound<'_, Self>, name: &Bound<'_, PyAny>) -> PyResult<()> {
-        match slf.get().state()?.attributes(slf.py()) {
-            Some(attributes) if attributes.contains(name)? => attributes.del_item(name),
+        let py = slf.py();
+        match slf.get().attributes.get() {
+            Some(attributes) if attributes.bind(py).contains(name)? => attributes.bind(py).del_item(name),
             // SAFETY: both are alive; without a value it deletes. 0 says that it is done, anything else that an exception is set.
             _ => match unsafe { ffi::PyObject_GenericSetAttr(slf.as_ptr(), name.as_ptr(), std::ptr::null_mut()) } {
                 0 => Ok(()),
-                _ => Err(PyErr::fetch(slf.py())),
+                _ => Err(PyErr::fetch(py)),
             },
         }
     }
@@ -355,7 +349,10 @@ impl Branch {
         self.visit(&visit)
     }
 
-    fn __clear__(&self) {
+    fn __clear__(&self, py: Python<'_>) {
+        if let Some(attributes) = self.attributes.get() {
+            attributes.bind(py).clear();
+        }
         super::clear(self.state.get_for_gc());
     }
 }
