@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
+import sysconfig
+import threading
 import traceback
 from typing import Any
 
@@ -13,8 +15,9 @@ from census import Watch, census, grown, native_heap, references, resident
 from scenarios import FAIL, SUCCEED, Boom, Thing, fan_out, items, on_a_future
 
 from cano import JoinError, set_thread_limit
-from cano._engine.threads import outstanding
+from cano._engine.threads import call_in_thread, outstanding, pool
 
+FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 WARM_UP = 50  # runs after which caches, interned strings and free lists are what they will be
 
 
@@ -22,6 +25,12 @@ async def settle() -> None:
     """Let the loop forget what it has called, and the workers what they have done."""
     while outstanding():
         await asyncio.sleep(0.0005)
+    if FREE_THREADED and pool._workers:
+        # What a thread has made and another lets go of, CPython frees when its maker runs next: so each of them runs.
+        together = threading.Barrier(pool._workers)
+        await asyncio.gather(*(call_in_thread(together.wait, 60) for _ in range(pool._workers)))
+        while outstanding():
+            await asyncio.sleep(0.0005)
     for _ in range(3):
         await asyncio.sleep(0)
 
