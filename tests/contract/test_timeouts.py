@@ -222,6 +222,38 @@ async def test_a_branch_is_told_once_when_its_attempts_limit_comes_first(
     assert log == [8 if how == "a common wake-up" else 6]
 
 
+async def test_many_that_clean_up_are_told_once(engine: str) -> None:
+    """So many that not all are told of the decision in its turn; then all go on, before theirs has come."""
+    loop = asyncio.get_running_loop()
+    gate = loop.create_future()
+    cleaned: list[int] = []
+
+    async def branch(item: int) -> None:
+        if item == 0:
+            await asyncio.sleep(3)
+            loop.call_soon(gate.set_result, None)
+            return
+        try:
+            await asyncio.sleep(99)
+        finally:
+            await asyncio.shield(gate)
+            await asyncio.sleep(1)
+            cleaned.append(item)
+
+    class Limited:
+        def __init__(self, item: int) -> None:
+            self.config = {"attempt_timeout": 1 if item else None}
+            self.item = item
+
+        async def run(self) -> None:
+            await branch(self.item)
+
+    workflow: Workflow[S] = Workflow(engine=engine).add_exit_state(S.DONE)
+    tasks: list[Any] = [Limited(item) for item in range(600)]
+    await workflow.register_split(S.START, tasks, JoinConfig(JoinStrategy.Any, S.DONE)).orchestrate(S.START)
+    assert sorted(cleaned) == list(range(1, 600))
+
+
 @pytest.mark.parametrize("introspect", [False, True], ids=["branch", "introspect"])
 async def test_a_branch_that_took_its_limits_cancellation_back_is_told_of_the_decision(
     engine: str, introspect: bool
