@@ -3,10 +3,11 @@
 use std::sync::OnceLock;
 use std::time::Instant;
 
-use crate::once::Once;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
+
+use crate::once::Once;
 
 #[derive(Debug)]
 pub(crate) enum Clock {

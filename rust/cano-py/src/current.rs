@@ -1,12 +1,13 @@
 //! Which task is current, and in which context code runs: the interpreter's own calls, and Python's for tasks of
 //! third parties (*Extending asyncio*).
 
-use crate::once::Once;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
+
+use crate::once::Once;
 
 enum Swap {
     /// `asyncio.tasks._swap_current_task`, from 3.12 on.

@@ -2,10 +2,11 @@
 
 use std::any::Any;
 
-use crate::once::Once;
 use cano_engine::MachineError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyModule};
+
+use crate::once::Once;
 
 /// `cano._engine.failures`: the errors both engines raise, in the same words.
 pub(crate) fn failures(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {

@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 
-use crate::once::Once;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::exceptions::asyncio::CancelledError;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -14,6 +13,7 @@ use crate::branch::{Branch, State};
 use crate::confined::{Confined, Slot};
 use crate::current::current_task;
 use crate::hook::Hook;
+use crate::once::Once;
 use crate::split::{Key, SplitDriver};
 use crate::timers::{Due, TimerId};
 

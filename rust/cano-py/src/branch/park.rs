@@ -1,6 +1,5 @@
 //! What a branch waits for: Task's rules for futures, and two ways of our own that touch no loop.
 
-use crate::once::Once;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
 use pyo3::intern;
@@ -9,6 +8,7 @@ use pyo3::types::{PyBool, PyTuple};
 
 use super::{Branch, State};
 use crate::hook::Hook;
+use crate::once::Once;
 use crate::pause::Pause;
 
 /// Waits for what the coroutine yielded.

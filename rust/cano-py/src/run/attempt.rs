@@ -1,6 +1,5 @@
 //! One attempt of a state's task: starting it, and what came of it.
 
-use crate::once::Once;
 use cano_engine::{Action, RunMachine, StateId};
 use pyo3::exceptions::PyException;
 use pyo3::exceptions::asyncio::CancelledError;
@@ -11,6 +10,7 @@ use pyo3::types::PyTuple;
 use super::{Doing, Run, State, Went, alarm};
 use crate::current::copy_current_context;
 use crate::errors::{exception, facts, failures};
+use crate::once::Once;
 use crate::plan::TaskSpec;
 use crate::spec::{CallKind, SplitSpec};
 use crate::split::events::{Facts, Wants};

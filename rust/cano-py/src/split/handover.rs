@@ -1,11 +1,11 @@
 //! What goes to worker threads, and how they wake the loop when something has landed.
 
-use crate::once::Once;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
 use super::{SplitDriver, State};
+use crate::once::Once;
 
 impl SplitDriver {
     /// Hands the sync attempts of this turn to the worker threads.

@@ -1,6 +1,5 @@
 //! Starting one attempt, in whichever way its callable wants, with whatever the split keeps of it.
 
-use crate::once::Once;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -11,6 +10,7 @@ use super::start::{is_awaitable, is_coroutine};
 use super::{SplitDriver, State};
 use crate::branch::{self, Branch, Outcome, Stepped, is_fatal};
 use crate::current::copy_context;
+use crate::once::Once;
 use crate::spec::{CallKind, CallSpec};
 use crate::timers::Due;
 

@@ -1,11 +1,11 @@
 //! Where a split happens, and the `Scope` (`_engine/scope.py`) that says so to Python: made when something asks for it.
 
-use crate::once::Once;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 
 use crate::confined::Slot;
+use crate::once::Once;
 use crate::run::Run;
 
 /// The state of a run that a split belongs to.

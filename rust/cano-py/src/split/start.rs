@@ -1,6 +1,5 @@
 //! Starting branches: the loop that every branch of every split passes through once.
 
-use crate::once::Once;
 use cano_engine::{SplitMachine, Start};
 use pyo3::exceptions::PyException;
 use pyo3::ffi;
@@ -15,6 +14,7 @@ use crate::branch::Outcome;
 use crate::clock::Stopwatch;
 use crate::columns::Row;
 use crate::hook::restoring;
+use crate::once::Once;
 use crate::spec::{CallKind, CallSpec};
 use crate::timers::Due;
 

@@ -1,9 +1,10 @@
 //! Whether a value is of the type that `get(key, type)` asks for.
 
-use crate::once::Once;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyInt, PyTuple, PyType};
+
+use crate::once::Once;
 
 /// Whether it is an `object()` and nothing more: what marks an absence, and can be no type.
 pub(super) fn is_bare_object(value: &Bound<'_, PyAny>) -> bool {

@@ -1,11 +1,11 @@
 //! What a store says: its keys in a `repr`, and what it refuses, word for word as `cano.store` does.
 
-use crate::once::Once;
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString, PyType};
 
+use crate::once::Once;
 use crate::split::is_coroutine;
 
 /// The text of a key of a subclass of `str` (a member of a `StrEnum`, say), as a plain string.
